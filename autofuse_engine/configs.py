@@ -1,0 +1,114 @@
+"""Every choice of a user or programmer: frozen, validated, stored as JSON. Defaults stand here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
+
+Similarity = Literal["lncc", "mse", "mind"]
+InitialAlignment = Literal["none", "centers", "moments", "rigid", "affine", "matrix"]
+SIMILARITIES: tuple[Similarity, ...] = ("lncc", "mse", "mind")
+INITIAL_ALIGNMENTS: tuple[InitialAlignment, ...] = ("none", "centers", "moments", "rigid", "affine", "matrix")
+Matrix4 = tuple[tuple[float, float, float, float], ...]
+ConfigType = TypeVar("ConfigType", bound="Config")
+
+
+def _require(condition: bool, rule: str, received: object) -> None:
+    if not condition:
+        raise ValueError(f"{rule}, received {received!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Base of all configurations: JSON in and out, unknown fields refused."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionary that ``json`` can write; :meth:`from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls: type[ConfigType], content: Mapping[str, Any]) -> ConfigType:
+        """Build from a dictionary.
+
+        Raises:
+            ValueError: if a field is unknown or a value breaks its rule.
+        """
+        known = {item.name for item in fields(cls)}
+        unknown = sorted(set(content) - known)
+        _require(not unknown, f"{cls.__name__} knows the fields {', '.join(sorted(known))}", unknown)
+        return cls(**{name: _frozen(value) for name, value in content.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(Config):
+    """Architecture of a network; stored whole in every checkpoint.
+
+    ``channels`` is the width of the single-image path at level 0 (c = 16 in the paper, the pair path has 2c).
+    ``large_kernels`` switches the ELK part of each fusion gate. ``align_corners`` selects the geometry of the
+    trilinear upsampling: True is the geometry of the official release, False is centre-aligned like the pooling.
+    """
+
+    kind: Literal["autofuse"] = "autofuse"
+    channels: int = 16
+    large_kernels: bool = True
+    align_corners: bool = True
+    integration_steps: int = 7
+
+    def __post_init__(self) -> None:
+        _require(self.kind == "autofuse", "kind is 'autofuse'", self.kind)
+        _require(self.channels >= 1, "channels is at least 1", self.channels)
+        _require(0 <= self.integration_steps <= 12, "integration_steps lies in 0..12", self.integration_steps)
+
+    @property
+    def size_multiple(self) -> int:
+        """Every side of the input is a multiple of this."""
+        return 16
+
+
+NETWORKS: Mapping[str, NetworkConfig] = {
+    "autofuse": NetworkConfig(),
+    "autofuse-without-elk": NetworkConfig(large_kernels=False),
+}
+"""Every network by the name under which ``autofuse networks`` lists it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrationConfig(Config):
+    """What to do with one pair; stored whole in the provenance of each result.
+
+    ``model`` is a name of the catalog, the path of a ``.safetensors`` file, or ``none``. ``refinement_steps`` None
+    means the default of the mode (with or without a model), 0 switches refinement off; more steps are shared among
+    the levels in fixed proportions. ``spacing_mm`` None means the model's, or without model one that suits the fixed
+    image. ``initial_matrix_ras`` (4x4, RAS, mm; takes points of the fixed image to the moving image) goes with
+    ``initial="matrix"``. ``samples`` draws of the posterior give the uncertainty, where the model has one.
+    """
+
+    model: str = "none"
+    initial: InitialAlignment = "affine"
+    initial_matrix_ras: Matrix4 | None = None
+    similarity: Similarity = "lncc"
+    refinement_steps: int | None = None
+    spacing_mm: float | None = None
+    samples: int = 0
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.initial in INITIAL_ALIGNMENTS, f"initial is one of {', '.join(INITIAL_ALIGNMENTS)}", self.initial)
+        _require(self.similarity in SIMILARITIES, f"similarity is one of {', '.join(SIMILARITIES)}", self.similarity)
+        steps = self.refinement_steps
+        _require(steps is None or steps >= 0, "refinement_steps is at least 0", steps)
+        _require(self.spacing_mm is None or 0.05 <= self.spacing_mm <= 50, "spacing_mm is 0.05..50", self.spacing_mm)
+        _require(self.samples >= 0, "samples is at least 0", self.samples)
+        _require(self.precision in ("float32", "bfloat16"), "precision is float32 or bfloat16", self.precision)
+        matrix = self.initial_matrix_ras
+        _require(
+            (matrix is not None) == (self.initial == "matrix"), "initial_matrix_ras goes with initial 'matrix'", matrix
+        )
+        _require(matrix is None or [len(row) for row in matrix] == [4] * 4, "initial_matrix_ras is 4x4", matrix)

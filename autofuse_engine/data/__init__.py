@@ -1,0 +1,1 @@
+"""Volumes, files and everything that happens to images before and after registration."""

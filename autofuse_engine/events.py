@@ -1,0 +1,105 @@
+"""What a running job tells: progress, metrics, warnings, its result or its error.
+
+Use cases receive ``report: Callable[[Event], None]``. The terminal prints events, the worker writes them as one
+JSON object a line, 3D Slicer moves its progress bar. The wire form is ``{"id": 7, "event": "progress", ...}``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Base of all events; ``event`` is its name on the wire."""
+
+    event: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    """How far a job is: ``stage`` is one of :data:`STAGES`, ``fraction`` of the whole job lies in [0, 1]."""
+
+    event: ClassVar[str] = "progress"
+    stage: str
+    fraction: float
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Event):
+    """Figures of a running job, for instance the loss at a step."""
+
+    event: ClassVar[str] = "metric"
+    stage: str
+    step: int
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warning(Event):
+    """Something that the user should know although the job goes on."""
+
+    event: ClassVar[str] = "warning"
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Event):
+    """The job succeeded: ``files`` maps output names to paths, ``report`` holds the figures."""
+
+    event: ClassVar[str] = "result"
+    files: Mapping[str, str] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Error(Event):
+    """The job failed or was cancelled (code ``cancelled``)."""
+
+    event: ClassVar[str] = "error"
+    code: str
+    text: str
+    hint: str = ""
+
+
+Report = Callable[[Event], None]
+STAGES = ("check", "initial alignment", "network", "refinement", "integration", "outputs", "saving")
+_EVENTS: dict[str, type[Event]] = {kind.event: kind for kind in (Progress, Metric, Warning, Result, Error)}
+
+
+def silent(event: Event) -> None:
+    """Report to nobody; the default of every use case."""
+
+
+def to_json_line(event: Event, job_id: int) -> str:
+    """One line of JSON without line end; non-finite numbers become null, as JSON has none."""
+    return json.dumps(_finite({"id": job_id, "event": event.event, **asdict(event)}), ensure_ascii=False)
+
+
+def from_json_line(line: str) -> tuple[int, Event]:
+    """Parse a line that :func:`to_json_line` wrote.
+
+    Raises:
+        ValueError: if the line is not an event; such lines are log text.
+    """
+    try:
+        content = json.loads(line)
+        kind = _EVENTS[content.pop("event")]
+        return int(content.pop("id")), kind(**content)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"not an event: {line[:200]!r}") from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""Similarity, regularity and overlap: the three kinds of loss term."""

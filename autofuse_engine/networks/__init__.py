@@ -1,0 +1,1 @@
+"""Networks that predict a velocity field from a pair of images."""

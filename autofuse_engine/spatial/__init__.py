@@ -1,0 +1,1 @@
+"""Geometry of dense fields on voxel grids: pure functions over torch tensors."""
