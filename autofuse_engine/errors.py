@@ -37,7 +37,7 @@ class DeviceError(AutoFuseError):
     """The requested device is absent, or its memory does not suffice."""
 
 
-class Cancelled(AutoFuseError):
+class CancelledError(AutoFuseError):
     """The user asked to stop; nothing was written under a final name."""
 
     exit_code = 130
