@@ -1,0 +1,138 @@
+"""AutoFuse: one path sees the pair, one sees each image alone, gates fuse them, a head predicts the velocity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from autofuse_engine.networks.blocks import activate_and_normalise
+from autofuse_engine.networks.paths import Path
+
+SIZE_MULTIPLE = 16
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GateMean:
+    """How far one fusion gate trusts the pair path.
+
+    Attributes:
+        stage: number of the stage, 2..8 as in the paper.
+        level: its resolution, 0 = that of the images.
+        pair_weight: ``(B,)`` in [0, 1], mean over channels and voxels; 1 = only the pair path's features pass.
+    """
+
+    stage: int
+    level: int
+    pair_weight: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NetworkOutput:
+    """What a registration network predicts, at half the resolution of its input.
+
+    Attributes:
+        velocity_mean: ``(B, 3, D/2, H/2, W/2)``, voxels of that grid; channel c moves along tensor axis ``c + 2``.
+        velocity_log_variance: same shape, logarithm of the squared standard deviation, or None if not asked for.
+        gate_means: one per fusion gate, in the order of the stages; empty for a network without gates.
+    """
+
+    velocity_mean: Tensor
+    velocity_log_variance: Tensor | None
+    gate_means: tuple[GateMean, ...] = ()
+
+
+class AutoFuse(nn.Module):
+    """The network of Meng et al., AutoFuse, Pattern Recognition 2024.
+
+    Args:
+        single_image_path: sees each image alone, with the same weights.
+        pair_path: sees both images; twice as wide.
+        gates: for each stage of the pair path the module that fuses ``(pair, singles)`` features into the output
+            and a mean weight, or None where the stage's output stays as it is.
+        head: takes the last stage's output to the velocity.
+    """
+
+    def __init__(
+        self, single_image_path: Path, pair_path: Path, gates: Sequence[nn.Module | None], head: VelocityHead
+    ) -> None:
+        super().__init__()
+        self.single_image_path = single_image_path
+        self.pair_path = pair_path
+        self.gates = nn.ModuleDict({str(number): gate for number, gate in enumerate(gates) if gate is not None})
+        self.head = head
+
+    def forward(self, fixed: Tensor, moving: Tensor, *, log_variance: bool | None = None) -> NetworkOutput:
+        """Predict the velocity field that takes the moving image to the fixed one.
+
+        Args:
+            fixed: ``(B, 1, D, H, W)``, intensities in [0, 1]; every side a multiple of 16.
+            moving: same shape.
+            log_variance: whether to compute the log-variance; None means in training mode only.
+
+        Raises:
+            ValueError: if a shape breaks these rules.
+        """
+        _check_shapes(fixed, moving)
+        images = torch.cat([fixed, moving], dim=1)
+        # One sample per image, fixed and moving in turn: viewed with twice the channels, that is [fixed, moving].
+        alone = images.reshape(-1, 1, *images.shape[2:])
+        singles = self.single_image_path.features(alone)
+        means: list[GateMean] = []
+
+        def fuse(number: int, pair: Tensor) -> Tensor:
+            features = next(singles)
+            if str(number) not in self.gates:
+                return pair
+            fused, weight = self.gates[str(number)](pair, features.reshape(pair.shape[0], -1, *pair.shape[2:]))
+            means.append(GateMean(stage=number + 1, level=self.pair_path.levels[number], pair_weight=weight))
+            return fused
+
+        x = images
+        for x in self.pair_path.features(images, fuse):  # noqa: B007
+            pass
+        mean, log_variances = self.head(x, log_variance=self.training if log_variance is None else log_variance)
+        return NetworkOutput(velocity_mean=mean, velocity_log_variance=log_variances, gate_means=tuple(means))
+
+
+class VelocityHead(nn.Module):
+    """Mean and log-variance of the velocity: a shared convolution, then one each; starts near the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.shared = nn.Conv3d(channels, channels, kernel_size=3, padding=1)
+        self.mean = nn.Conv3d(channels, 3, kernel_size=3, padding=1)
+        self.log_variance = nn.Conv3d(channels, 3, kernel_size=3, padding=1)
+        for layer, deviation, bias in ((self.mean, 1e-5, 0.0), (self.log_variance, 1e-10, -10.0)):
+            nn.init.normal_(layer.weight, std=deviation)
+            if layer.bias is not None:
+                nn.init.constant_(layer.bias, bias)
+
+    def forward(self, x: Tensor, *, log_variance: bool) -> tuple[Tensor, Tensor | None]:
+        """``(B, C, D, H, W)`` to the mean and, if asked for, the log-variance, ``(B, 3, D, H, W)`` each."""
+        shared = activate_and_normalise(self.shared(x))
+        return self.mean(shared), self.log_variance(shared) if log_variance else None
+
+
+def sample_velocity(output: NetworkOutput, generator: torch.Generator | None = None) -> Tensor:
+    """Draw ``mean + exp(log_variance / 2) * noise``, ``(B, 3, D/2, H/2, W/2)``, half-resolution voxels.
+
+    Raises:
+        ValueError: if the output holds no log-variance.
+    """
+    if output.velocity_log_variance is None:
+        raise ValueError("sampling needs velocity_log_variance; call the network with log_variance=True")
+    mean = output.velocity_mean
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+    return mean + torch.exp(0.5 * output.velocity_log_variance) * noise
+
+
+def _check_shapes(fixed: Tensor, moving: Tensor) -> None:
+    if fixed.ndim != 5 or fixed.shape[1] != 1 or fixed.shape != moving.shape:
+        raise ValueError(
+            f"fixed and moving have one shape (B, 1, D, H, W), received {tuple(fixed.shape)} and {tuple(moving.shape)}"
+        )
+    if any(side % SIZE_MULTIPLE or side < SIZE_MULTIPLE for side in fixed.shape[2:]):
+        raise ValueError(f"every side is a multiple of {SIZE_MULTIPLE}, received {tuple(fixed.shape[2:])}")

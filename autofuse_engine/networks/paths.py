@@ -1,0 +1,78 @@
+"""U-shaped paths: the order of resolutions, the skips between them, and the stages that compute at each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from autofuse_engine.networks.blocks import ConvBlock, double, halve
+
+Fuse = Callable[[int, Tensor], Tensor]
+LEVELS = (0, 1, 2, 3, 4, 3, 2, 1)
+"""Resolution of each stage, 0 = that of the images, each next level half of it; stages 0..4 encode, 5..7 decode."""
+
+
+def stage_widths(base: int) -> tuple[int, ...]:
+    """Channels that each stage of a path hands out, for ``base`` channels at level 0."""
+    return tuple(base * factor for factor in (1, 2, 2, 4, 4, 4, 2, 2))
+
+
+class Path(nn.Module):
+    """Stages along :data:`LEVELS`: averaged on the way down, upsampled and joined with a skip on the way up.
+
+    Args:
+        stages: one per entry of ``levels``; each takes what :func:`stage_inputs` says.
+        levels: resolution of each stage.
+        align_corners: geometry of the upsampling, see :func:`~autofuse_engine.networks.blocks.double`.
+    """
+
+    def __init__(self, stages: Sequence[nn.Module], levels: Sequence[int], *, align_corners: bool) -> None:
+        super().__init__()
+        if len(stages) != len(levels):
+            raise ValueError(f"a path has one stage per level, received {len(stages)} stages, {len(levels)} levels")
+        self.stages = nn.ModuleList(stages)
+        self.levels = tuple(levels)
+        self.align_corners = align_corners
+
+    def features(self, image: Tensor, fuse: Fuse | None = None) -> Iterator[Tensor]:
+        """Outputs of the stages, one at a time, so that a consumer that keeps none keeps memory low.
+
+        Args:
+            image: ``(B, C, D, H, W)``, input of the first stage.
+            fuse: called with a stage's number and output; what it returns takes the output's place everywhere.
+        """
+        x, level = image, self.levels[0]
+        skips: dict[int, Tensor] = {}
+        for number, stage in enumerate(self.stages):
+            if self.levels[number] > level:
+                x = halve(x)
+            elif self.levels[number] < level:
+                x = torch.cat([double(x, align_corners=self.align_corners), skips.pop(self.levels[number])], dim=1)
+            level = self.levels[number]
+            x = stage(x)
+            if fuse is not None:
+                x = fuse(number, x)
+            if self._is_skip(number):
+                skips[level] = x
+            yield x
+
+    def _is_skip(self, number: int) -> bool:
+        return self.levels[number] in self.levels[number + 2 :]
+
+
+def stage_inputs(in_channels: int, widths: Sequence[int], levels: Sequence[int] = LEVELS) -> list[int]:
+    """Channels that each stage receives: the image, the stage before, or that and the skip of the same level."""
+    inputs = [in_channels]
+    for number in range(1, len(levels)):
+        skip = widths[levels.index(levels[number])] if levels[number] < levels[number - 1] else 0
+        inputs.append(widths[number - 1] + skip)
+    return inputs
+
+
+def convolutional_path(in_channels: int, base: int, *, align_corners: bool) -> Path:
+    """A path whose stages are :class:`~autofuse_engine.networks.blocks.ConvBlock` of :func:`stage_widths`."""
+    widths = stage_widths(base)
+    stages = [ConvBlock(*pair) for pair in zip(stage_inputs(in_channels, widths), widths, strict=True)]
+    return Path(stages, LEVELS, align_corners=align_corners)
