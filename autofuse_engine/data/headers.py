@@ -1,0 +1,151 @@
+"""A look at image files before ITK reads them: ITK fills the missing part of a cut-off file with zeros.
+
+Only what ITK gets wrong or cannot explain is looked at: NIfTI-1 (.nii, .nii.gz), MetaImage (.mha) and HDF5
+(.h5). Everything else is left to ITK's own reader.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+from autofuse_engine.errors import FileError, InputError
+
+_METAIMAGE_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def check_header(path: Path) -> None:
+    """Refuse a cut-off or contradictory file; the file exists.
+
+    Raises:
+        FileError: ``truncated-file`` or ``not-an-image``.
+        InputError: ``image-geometry-invalid``.
+        OSError: if the file cannot be opened.
+    """
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        _check_nifti(path)
+    elif name.endswith(".mha"):
+        _check_metaimage(path)
+    elif name.endswith((".h5", ".hdf5", ".hdf")):
+        _check_hdf5(path)
+
+
+def _check_nifti(path: Path) -> None:
+    header, size = _gzip_head_and_size(path) if path.suffix.lower() == ".gz" else _head_and_size(path)
+    order = next((mark for mark in "<>" if header[:4] == struct.pack(mark + "i", 348)), None)
+    if order is None or len(header) < 348:
+        newer = header[:4] in (struct.pack("<i", 540), struct.pack(">i", 540))
+        raise FileError(
+            "not-an-image",
+            f"The file {path} is {'a NIfTI-2' if newer else 'not a NIfTI-1'} image.",
+            "Save it as NIfTI-1 (.nii.gz) or .nrrd, for instance with 3D Slicer.",
+        )
+    dim = struct.unpack_from(order + "8h", header, 40)
+    bits_per_voxel = struct.unpack_from(order + "h", header, 72)[0]
+    pixdim = struct.unpack_from(order + "8f", header, 76)
+    data_start = struct.unpack_from(order + "f", header, 108)[0]
+    scanner_form, standard_form = struct.unpack_from(order + "2h", header, 252)
+    voxels = math.prod(max(side, 1) for side in dim[1 : 1 + max(dim[0], 0)])
+    expected = int(data_start) + voxels * bits_per_voxel // 8
+    if header[344:347] == b"n+1" and size < expected:
+        raise truncated(path, size, expected)
+    if standard_form > 0:
+        numbers = struct.unpack_from(order + "12f", header, 280)
+        spacing = tuple(math.hypot(*numbers[axis::4]) for axis in range(3))
+    else:
+        numbers = struct.unpack_from(order + "6f", header, 256) if scanner_form > 0 else (0.0,)
+        spacing = pixdim[1:4]
+    if any(value <= 0 for value in spacing):
+        raise InputError(
+            "image-geometry-invalid",
+            f"The image {path} has the voxel spacing {' x '.join(f'{value:g}' for value in spacing)} mm.",
+            "The spacing must be above zero: correct it, for instance in the Volumes module of 3D Slicer.",
+        )
+    if not all(math.isfinite(number) for number in (*numbers, *spacing)):
+        raise InputError(
+            "image-geometry-invalid",
+            f"The image {path} holds values in its orientation matrix that are not numbers.",
+            "Save the image again with a program that shows it in its right place, for instance 3D Slicer.",
+        )
+
+
+def _check_metaimage(path: Path) -> None:
+    head, size = _head_and_size(path, 65536)
+    mark = head.find(b"ElementDataFile")
+    line_end = head.find(b"\n", mark)
+    if mark < 0 or line_end < 0 or b"LOCAL" not in head[mark:line_end]:
+        return
+    pairs = (line.split("=", 1) for line in head[:mark].decode("latin-1").splitlines() if "=" in line)
+    fields = {key.strip(): value.strip() for key, value in pairs}
+    if fields.get("CompressedData") == "True":
+        stated = fields.get("CompressedDataSize", "")
+        data = int(stated) if stated.isdigit() else 0
+    else:
+        kind = fields.get("ElementType", "").removeprefix("MET_").replace("UCHAR", "CHAR").removeprefix("U")
+        sides = [side for side in fields.get("DimSize", "0").split() if side.isdigit()]
+        channels = fields.get("ElementNumberOfChannels", "1")
+        values = math.prod(int(side) for side in [*sides, channels if channels.isdigit() else "1"])
+        data = values * _METAIMAGE_BYTES.get(kind, 0)
+    expected = line_end + 1 + data
+    if size < expected:
+        raise truncated(path, size, expected)
+
+
+def _check_hdf5(path: Path) -> None:
+    head, size = _head_and_size(path, 64)
+    if head[:8] != _HDF5_SIGNATURE or len(head) < 64:
+        raise FileError(
+            "not-a-transform",
+            f"The file {path} is not an HDF5 file.",
+            "Choose a transform file (.h5, .tfm) or a displacement field (.nii.gz, .nrrd).",
+        )
+    place = {0: 40, 1: 44}.get(head[8], 28)  # end-of-file address of superblock versions 0, 1, and 2 or 3
+    expected = struct.unpack_from("<Q", head, place)[0]
+    if size < expected:
+        raise truncated(path, size, expected)
+
+
+def truncated(path: Path, size: int, expected: int) -> FileError:
+    """The error for a file that ends too early."""
+    return FileError(
+        "truncated-file",
+        f"The file {path} is cut off: {size} of {expected} bytes are there.",
+        "Copy or download it again.",
+    )
+
+
+def _head_and_size(path: Path, head_bytes: int = 348) -> tuple[bytes, int]:
+    with path.open("rb") as file:
+        return file.read(head_bytes), path.stat().st_size
+
+
+def _gzip_head_and_size(path: Path) -> tuple[bytes, int]:
+    """First 348 bytes and length of the unpacked file; unpacks all of it, so that every byte and sum is checked."""
+    try:
+        with gzip.open(path, "rb") as file:
+            head = file.read(348)
+            size = len(head)
+            while block := file.read(1 << 20):
+                size += len(block)
+            return head, size
+    except EOFError as error:
+        raise FileError(
+            "truncated-file",
+            f"The file {path} is cut off in the middle of its compressed data.",
+            "Copy or download it again.",
+        ) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        raise FileError(
+            "truncated-file" if packed else "not-an-image",
+            f"The compressed data of the file {path} are damaged."
+            if packed
+            else f"The file {path} is not a gzip file, although its name ends with .gz.",
+            "Copy or download it again." if packed else "Check that the file holds an image and has the right ending.",
+        ) from error
