@@ -141,7 +141,7 @@ def import_model(path: str | Path, name: str | None = None, *, overwrite: bool =
     source_weights, source_card = model_files(Path(path).expanduser())
     verify(source_weights)
     card = read_card(source_card)
-    weights, card_path = user_files(card.name if name is None else name, overwrite=overwrite)
+    weights, card_path = files_for(card.name if name is None else name, overwrite=overwrite)
     with _replacing(weights) as temporary:
         shutil.copyfile(source_weights, temporary)
         check_identity(weights.name, card, temporary.stat().st_size, sha256_of(temporary))
@@ -182,11 +182,16 @@ def size_on_disk() -> int:
     return sum(entry.size_bytes for entry in list_models() if not entry.shipped)
 
 
-def user_files(name: str, *, overwrite: bool = False) -> tuple[Path, Path]:
-    """Paths of the weights and card that a user's model of that name has or would have.
+def files_for(name: str, folder: str | Path | None = None, *, overwrite: bool = False) -> tuple[Path, Path]:
+    """Paths of the weights and card that a new model of that name would have.
+
+    Args:
+        name: of the model.
+        folder: None means the user's folder, where the name of a shipped model cannot be taken.
+        overwrite: whether a model that stands there may be replaced.
 
     Raises:
-        ModelError: ``model-name``, or ``model-exists`` if it stands there already or is the name of a shipped model.
+        ModelError: ``model-name`` or ``model-exists``.
     """
     if not is_model_name(name):
         raise ModelError(
@@ -194,8 +199,9 @@ def user_files(name: str, *, overwrite: bool = False) -> tuple[Path, Path]:
             f"{name!r} cannot name a model.",
             "Use letters, digits, '.', '_' and '-', at most 64 of them, and begin with a letter or digit.",
         )
-    weights, card = (user_folder() / f"{name}{suffix}" for suffix in (WEIGHTS_SUFFIX, CARD_SUFFIX))
-    shipped = (SHIPPED_FOLDER / card.name).exists()
+    place = user_folder() if folder is None else Path(folder)
+    weights, card = (place / f"{name}{suffix}" for suffix in (WEIGHTS_SUFFIX, CARD_SUFFIX))
+    shipped = folder is None and (SHIPPED_FOLDER / card.name).exists()
     if shipped or (not overwrite and (weights.exists() or card.exists())):
         cure = "Choose another name." if shipped else "Choose another name, or allow overwriting."
         raise ModelError("model-exists", f"A model named {name} exists already.", cure)

@@ -61,8 +61,11 @@ class NetworkConfig(Config):
 
     def __post_init__(self) -> None:
         _require(self.kind == "autofuse", "kind is 'autofuse'", self.kind)
-        _require(self.channels >= 1, "channels is at least 1", self.channels)
-        _require(0 <= self.integration_steps <= 12, "integration_steps lies in 0..12", self.integration_steps)
+        channels, steps = self.channels, self.integration_steps
+        _require(type(channels) is int and channels >= 1, "channels is a whole number of at least 1", channels)
+        _require(type(steps) is int and 0 <= steps <= 12, "integration_steps lies in 0..12", steps)
+        for name in ("large_kernels", "align_corners"):
+            _require(type(getattr(self, name)) is bool, f"{name} is true or false", getattr(self, name))
 
     @property
     def size_multiple(self) -> int:
