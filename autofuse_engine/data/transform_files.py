@@ -182,9 +182,19 @@ def displacement_image(
             )
         finest = min(grids, key=lambda grid: abs(np.linalg.det(grid.ras_from_ijk)))
         shape, ras_from_ijk = finest.shape, finest.ras_from_ijk
-    displacement_lps = transform.flattened(ras_from_ijk, shape).displacement_ras * _VECTOR_SIGNS
-    if round_to_nanometre:
-        displacement_lps = np.round(displacement_lps * _FIELD_STEPS_PER_MM) / _FIELD_STEPS_PER_MM
+    lps_from_ijk = LPS_FROM_RAS @ ras_from_ijk
+    spacing = np.linalg.norm(lps_from_ijk[:3, :3], axis=0)
+    field = sitk.TransformToDisplacementField(
+        transform_to_sitk(transform),
+        sitk.sitkVectorFloat64,
+        shape[::-1],
+        lps_from_ijk[:3, 3].tolist(),
+        spacing.tolist(),
+        (lps_from_ijk[:3, :3] / spacing).ravel().tolist(),
+    )
+    if not round_to_nanometre:
+        return field
+    displacement_lps = np.round(sitk.GetArrayFromImage(field) * _FIELD_STEPS_PER_MM) / _FIELD_STEPS_PER_MM
     return image_of_array(displacement_lps, ras_from_ijk)
 
 
