@@ -78,7 +78,7 @@ def silent(event: Event) -> None:
 
 def to_json_line(event: Event, job_id: int) -> str:
     """One line of JSON without line end; non-finite numbers become null, as JSON has none."""
-    return json.dumps(_finite({"id": job_id, "event": event.event, **asdict(event)}), ensure_ascii=False)
+    return json.dumps(finite({"id": job_id, "event": event.event, **asdict(event)}), ensure_ascii=False)
 
 
 def from_json_line(line: str) -> tuple[int, Event]:
@@ -95,11 +95,12 @@ def from_json_line(line: str) -> tuple[int, Event]:
         raise ValueError(f"not an event: {line[:200]!r}") from error
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same nested value with None for each number that is not finite, as JSON has none."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value

@@ -1,0 +1,69 @@
+"""The sentence below a result: which figures decide, and what it warns of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from autofuse_engine.verdict import judge
+
+
+def report(before: dict[str, Any], after: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"metrics": {"before": before, "after": after}, "folding_percent": 0.0, "folding_count": 0, **more}
+
+
+def test_better_labels_without_folds_are_good_and_the_figures_are_named() -> None:
+    verdict = judge(report({"ncc": 0.4, "dice_mean": 0.61}, {"ncc": 0.9, "dice_mean": 0.82}))
+    assert verdict.level == "good"
+    assert "Dice 0.610 -> 0.820" in verdict.text
+    assert "NCC" not in verdict.text
+    assert "nothing folds" in verdict.text
+    assert "pictures" in verdict.text
+
+
+def test_better_intensities_do_not_outweigh_worse_labels() -> None:
+    verdict = judge(report({"ncc": 0.4, "dice_mean": 0.61}, {"ncc": 0.9, "dice_mean": 0.55}))
+    assert verdict.level == "bad"
+    assert "do not use" in verdict.text
+
+
+def test_smaller_landmark_error_is_better_and_larger_is_worse() -> None:
+    assert judge(report({"tre_mean_mm": 6.0}, {"tre_mean_mm": 1.25})).level == "good"
+    verdict = judge(report({"tre_mean_mm": 1.25}, {"tre_mean_mm": 6.0}))
+    assert verdict.level == "bad"
+    assert "landmark error 1.25 -> 6.00 mm" in verdict.text
+
+
+def test_intensities_decide_where_nothing_else_is_known() -> None:
+    assert judge(report({"ncc": 0.4, "dice_mean": None}, {"ncc": 0.9, "dice_mean": None})).level == "good"
+    assert judge(report({"ncc": 0.9}, {"ncc": 0.4})).level == "bad"
+    assert judge(report({"ncc": 0.900}, {"ncc": 0.901})).level == "check"
+
+
+def test_across_modalities_the_correlation_of_intensities_says_nothing() -> None:
+    origin = {"config": {"similarity": "mind"}}
+    verdict = judge(report({"ncc": 0.9}, {"ncc": 0.1}, provenance=origin))
+    assert verdict.level == "check"
+    assert "no figure" in verdict.text
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_figures_that_are_missing_decide_nothing(missing: float | None) -> None:
+    assert judge(report({"dice_mean": missing}, {"dice_mean": 0.9})).level == "check"
+
+
+def test_many_folds_or_a_bad_inverse_turn_good_into_check() -> None:
+    good = ({"dice_mean": 0.5}, {"dice_mean": 0.9})
+    folded = judge(report(*good, folding_percent=2.5, folding_count=1234))
+    assert folded.level == "check"
+    assert "2.50 % of the cells fold" in folded.text
+    uninverted = judge(report(*good, inverse_consistency_mm={"mean": 0.4, "p99": 3.2, "max": 9.0}))
+    assert uninverted.level == "check"
+    assert "3.2 mm" in uninverted.text
+
+
+def test_one_fold_is_counted_and_not_hidden() -> None:
+    verdict = judge(report({"dice_mean": 0.5}, {"dice_mean": 0.9}, folding_percent=0.002, folding_count=1))
+    assert verdict.level == "good"
+    assert "1 cell folds (0.002 %)" in verdict.text

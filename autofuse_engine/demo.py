@@ -1,0 +1,32 @@
+"""The command ``autofuse demo``: a pair of images out of nothing, registered as a user would."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from autofuse_engine.commands import Inputs, parse_config, run_registration
+from autofuse_engine.data.synthetic import make_pair
+from autofuse_engine.events import Event, Progress
+
+SHAPE = (60, 84, 72)
+"""Of the generated pair: not cubic, and small enough for a laptop's CPU."""
+
+
+def demo_command(options: argparse.Namespace) -> int:
+    """``autofuse demo``."""
+    options.transform_format, options.no_overview = "h5", False
+
+    def generate(report: Callable[[Event], None]) -> Inputs:
+        report(Progress(stage="check", fraction=0.0, text="generating a pair"))
+        pair = make_pair(options.seed, SHAPE)
+        return Inputs(
+            fixed=pair.fixed,
+            moving=pair.moving,
+            fixed_labels=pair.fixed_labels,
+            moving_labels=pair.moving_labels,
+            fixed_points_ras=pair.fixed_points_ras,
+            moving_points_ras=pair.moving_points_ras,
+        )
+
+    return run_registration(options, lambda: parse_config({"model": options.model, "seed": options.seed}), generate)

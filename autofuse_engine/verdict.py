@@ -1,0 +1,111 @@
+"""One plain sentence on whether a registration helped, from the figures of its report. Standard library only.
+
+The figures cannot prove an alignment, they can only disprove it: the sentence always sends the reader to the pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["good", "check", "bad"]
+
+_DICE_MARGIN = 0.005
+_NCC_MARGIN = 0.005
+_TRE_MARGIN_MM = 0.05
+_FOLDING_LIMIT_PERCENT = 0.5
+_INVERSE_LIMIT_MM = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """``level`` for a traffic light, ``text`` for the reader."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evidence:
+    name: str
+    before: float
+    after: float
+    gain: float
+    margin: float
+    decimals: int
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.before:.{self.decimals}f} -> {self.after:.{self.decimals}f}{self.unit}"
+
+
+def judge(report: Mapping[str, Any]) -> Verdict:
+    """Weigh landmarks before labels before intensities, then folding and the error of the inverse.
+
+    Args:
+        report: of a ``RegistrationResult``; reads ``metrics``, ``folding_percent``, ``folding_count``,
+            ``inverse_consistency_mm``, and ``provenance`` for the similarity.
+    """
+    evidence = _evidence(report)
+    worse = [item for item in evidence if item.gain < -item.margin]
+    better = [item for item in evidence if item.gain > item.margin]
+    doubts = _doubts(report)
+    if worse:
+        figures = ", ".join(map(str, worse))
+        return Verdict(level="bad", text=f"Worse aligned than before ({figures}): do not use this result.")
+    if not evidence:
+        sentence, level = "Finished, but no figure can tell whether it helped", "check"
+    elif better:
+        sentence, level = f"Better aligned ({', '.join(map(str, better))})", "good"
+    else:
+        sentence, level = f"Hardly changed ({', '.join(map(str, evidence))})", "check"
+    if doubts:
+        return Verdict(level="check", text=f"{sentence}, but {' and '.join(doubts)}: look at the pictures closely.")
+    return Verdict(
+        level=level, text=f"{sentence}; {_folding_text(report)}. Look at the pictures before you rely on it."
+    )
+
+
+def _evidence(report: Mapping[str, Any]) -> list[_Evidence]:
+    """The strongest kinds of figures that there are; intensities count only where nothing else does."""
+    metrics = report.get("metrics") or {}
+    before, after = metrics.get("before") or {}, metrics.get("after") or {}
+
+    def pair(key: str) -> tuple[float, float] | None:
+        values = before.get(key), after.get(key)
+        finite = all(isinstance(value, (int, float)) and value == value for value in values)
+        return (float(values[0]), float(values[1])) if finite else None  # type: ignore[arg-type]
+
+    found: list[_Evidence] = []
+    if (tre := pair("tre_mean_mm")) is not None:
+        gain = tre[0] - tre[1]
+        found.append(_Evidence(name="landmark error", before=tre[0], after=tre[1], gain=gain, margin=_TRE_MARGIN_MM,
+                               decimals=2, unit=" mm"))  # fmt: skip
+    if (dice := pair("dice_mean")) is not None:
+        gain = dice[1] - dice[0]
+        found.append(_Evidence(name="Dice", before=dice[0], after=dice[1], gain=gain, margin=_DICE_MARGIN, decimals=3))
+    one_modality = ((report.get("provenance") or {}).get("config") or {}).get("similarity") != "mind"
+    if not found and one_modality and (ncc := pair("ncc")) is not None:
+        gain = ncc[1] - ncc[0]
+        found.append(_Evidence(name="NCC", before=ncc[0], after=ncc[1], gain=gain, margin=_NCC_MARGIN, decimals=3))
+    return found
+
+
+def _doubts(report: Mapping[str, Any]) -> list[str]:
+    doubts: list[str] = []
+    folding = report.get("folding_percent") or 0.0
+    if folding > _FOLDING_LIMIT_PERCENT:
+        doubts.append(f"{folding:.2f} % of the cells fold")
+    inverse = (report.get("inverse_consistency_mm") or {}).get("p99") or 0.0
+    if inverse > _INVERSE_LIMIT_MM:
+        doubts.append(f"the inverse is off by {inverse:.1f} mm in places")
+    return doubts
+
+
+def _folding_text(report: Mapping[str, Any]) -> str:
+    count = report.get("folding_count") or 0
+    if not count:
+        return "nothing folds"
+    percent = report.get("folding_percent") or 0.0
+    return f"{count} cell{'s' if count != 1 else ''} fold{'s' if count == 1 else ''} ({percent:.3f} %)"
