@@ -53,6 +53,7 @@ def run_registration(
     options: argparse.Namespace,
     make_config: Callable[[], RegistrationConfig],
     make_inputs: Callable[[Callable[[Event], None]], Inputs],
+    save_more: Callable[[Inputs, Path], None] = lambda inputs, folder: None,
 ) -> int:
     """Register, write every file of the result at once, and show the figures.
 
@@ -60,6 +61,7 @@ def run_registration(
         options: ``output``, ``transform_format``, ``no_overview``, ``quiet`` and ``json`` are read.
         make_config: called once the output folder is known to be writable.
         make_inputs: likewise, with a callable for progress.
+        save_more: writes further files below a folder, from where they move with all others.
     """
     require_packages(*([] if options.quiet else ["rich"]), *([] if options.no_overview else ["matplotlib"]))
     with Interruption() as cancelled, ResultFolder(options.output) as folder:
@@ -70,6 +72,7 @@ def run_registration(
             report = scaled(display, 0.02, _SAVING_STARTS)
             result = register(**inputs.as_arguments(), config=config, report=report, cancelled=cancelled)
             content = _save(options, inputs, result, folder, display, cancelled)
+            save_more(inputs, folder.partial)
         cancelled.check()
         files = {name: str(path) for name, path in folder.commit().items()}
     if options.json:
@@ -167,7 +170,7 @@ def _save(
         display(Progress(stage="saving", fraction=_SAVING_STARTS + 0.05 * share))
 
     done(0.0)
-    save_result(result, folder.partial, options.transform_format, done)
+    save_result(result, inputs.moving, folder.partial, options.transform_format, done)
     if not options.no_overview:
         from autofuse_engine.overview import Labels, save_overview
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from autofuse_engine.commands import Inputs, parse_config, run_registration
+from autofuse_engine.data.files import write_volume
 from autofuse_engine.data.synthetic import make_pair
 from autofuse_engine.events import Event, Progress
 
@@ -29,4 +31,9 @@ def demo_command(options: argparse.Namespace) -> int:
             moving_points_ras=pair.moving_points_ras,
         )
 
-    return run_registration(options, lambda: parse_config({"model": options.model, "seed": options.seed}), generate)
+    def save_pair(inputs: Inputs, folder: Path) -> None:
+        for name in ("fixed", "moving", "fixed_labels", "moving_labels"):
+            write_volume(folder / f"{name}.nii.gz", getattr(inputs, name))
+
+    content = {"model": options.model, "seed": options.seed}
+    return run_registration(options, lambda: parse_config(content), generate, save_pair)

@@ -12,7 +12,9 @@ from typing import Any
 
 from autofuse_engine.data.atomic import write_error
 from autofuse_engine.data.files import write_volume
+from autofuse_engine.data.transform import SpatialTransform
 from autofuse_engine.data.transform_files import write_transform
+from autofuse_engine.data.volume import Volume
 from autofuse_engine.errors import FileError
 from autofuse_engine.events import finite
 from autofuse_engine.registration import RegistrationResult
@@ -110,11 +112,14 @@ class ResultFolder:
                 return
 
 
-def save_result(result: RegistrationResult, folder: Path, transform_format: str, done: Callable[[float], None]) -> None:
+def save_result(
+    result: RegistrationResult, moving: Volume, folder: Path, transform_format: str, done: Callable[[float], None]
+) -> None:
     """Write transforms and images of a result below ``folder``.
 
     Args:
         result: what ``register`` returned.
+        moving: the moving image; its grid carries the displacement field of an inverse that has no grid of its own.
         folder: exists; files get the names of :data:`RESULT_NAMES`.
         transform_format: one of :data:`TRANSFORM_FORMATS`.
         done: called with the share that is written, in [0, 1]; may raise to stop.
@@ -124,13 +129,18 @@ def save_result(result: RegistrationResult, folder: Path, transform_format: str,
     """
     images = {name: volume for name in _IMAGES if (volume := getattr(result, name)) is not None}
     steps = 2 + len(images)
-    write_transform(folder / f"transform.{transform_format}", result.transform)
+    _save_transform(folder / f"transform.{transform_format}", result.transform, result.warped)
     done(1 / steps)
-    write_transform(folder / f"inverse.{transform_format}", result.inverse)
+    _save_transform(folder / f"inverse.{transform_format}", result.inverse, moving)
     for number, (name, volume) in enumerate(images.items(), start=2):
         done(number / steps)
         write_volume(folder / f"{name}.nii.gz", volume)
     done(1.0)
+
+
+def _save_transform(path: Path, transform: SpatialTransform, place: Volume) -> None:
+    """A transform without a grid of its own lies on the grid of ``place`` where the format is a displacement field."""
+    write_transform(path, transform, reference=place if transform.matrix_ras is not None else None)
 
 
 def save_report(report: dict[str, Any], folder: Path) -> None:
