@@ -81,12 +81,43 @@ NETWORKS: Mapping[str, NetworkConfig] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class RefinementConfig(Config):
+    """How the velocity field of one pair is optimised; see ``refinement.refine``.
+
+    ``steps`` is the most at each level. ``learning_rate`` is the length of Adam's first steps in voxels of the level,
+    ``smoothing_vox`` the standard deviation of the Gaussian that every update passes through. ``radius`` and
+    ``coarse_radius`` belong to the windows of local NCC at the finest and at the other levels. ``smoothness`` weighs
+    the diffusion energy of the velocity, ``folding`` the Jacobian determinants below ``folding_margin``.
+    """
+
+    similarity: Similarity = "lncc"
+    steps: int = 40
+    learning_rate: float = 0.3
+    smoothing_vox: float = 1.0
+    radius: int = 3
+    coarse_radius: int = 2
+    smoothness: float = 0.5
+    folding: float = 10.0
+    folding_margin: float = 0.1
+    coarsest_side: int = 16
+
+    def __post_init__(self) -> None:
+        _require(self.similarity in SIMILARITIES, f"similarity is one of {', '.join(SIMILARITIES)}", self.similarity)
+        _require(self.steps >= 0, "steps is at least 0", self.steps)
+        _require(self.learning_rate > 0, "learning_rate is above 0", self.learning_rate)
+        _require(min(self.radius, self.coarse_radius) >= 1, "radii are at least 1", (self.radius, self.coarse_radius))
+        weights = (self.smoothing_vox, self.smoothness, self.folding)
+        _require(min(weights) >= 0, "smoothing_vox, smoothness and folding are at least 0", weights)
+        _require(self.coarsest_side >= 8, "coarsest_side is at least 8", self.coarsest_side)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RegistrationConfig(Config):
     """What to do with one pair; stored whole in the provenance of each result.
 
     ``model`` is a name of the catalog, the path of a ``.safetensors`` file, or ``none``. ``refinement_steps`` None
-    means the default of the mode (with or without a model), 0 switches refinement off; more steps are shared among
-    the levels in fixed proportions. ``spacing_mm`` None means the model's, or without model one that suits the fixed
+    means the default of the mode (with or without a model), 0 switches refinement off; the number counts at each
+    level of resolution. ``spacing_mm`` None means the model's, or without model one that suits the fixed
     image. ``initial_matrix_ras`` (4x4, RAS, mm; takes points of the fixed image to the moving image) goes with
     ``initial="matrix"``. ``samples`` draws of the posterior give the uncertainty, where the model has one.
     """

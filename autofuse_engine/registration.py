@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autofuse_engine import __version__
+from autofuse_engine.assessment import Judge
+from autofuse_engine.configs import RegistrationConfig
+from autofuse_engine.data.affine import align, require_overlap
+from autofuse_engine.data.checks import check_labelmap, check_mask, check_pair
+from autofuse_engine.data.preprocessing import foreground
+from autofuse_engine.data.resample import resample_image, resample_labels
 from autofuse_engine.data.transform import SpatialTransform
 from autofuse_engine.data.volume import Volume
+from autofuse_engine.deformation import deform, inverse_consistency_mm, maps, transforms, uncertainty
+from autofuse_engine.devices import resolve_device
+from autofuse_engine.errors import CancelledError, InputError
+from autofuse_engine.events import Event, Metric, Progress, Report, Warning, silent
+from autofuse_engine.memory import peak_memory_bytes, reset_peak
+from autofuse_engine.prediction import ModelCache
+from autofuse_engine.search import PairImages, Search, search_with_less_and_less_memory
+
+__all__ = ["ModelCache", "RegistrationResult", "register"]
+
+_SHARES = {  # of the progress bar: start and end of each stage
+    "check": (0.0, 0.01),
+    "initial alignment": (0.01, 0.15),
+    "network": (0.15, 0.25),
+    "refinement": (0.25, 0.88),
+    "integration": (0.88, 0.92),
+    "outputs": (0.92, 1.0),
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,3 +65,241 @@ class RegistrationResult:
     displacement_magnitude: Volume
     uncertainty: Volume | None
     report: dict[str, Any]
+
+
+def register(
+    fixed: Volume,
+    moving: Volume,
+    config: RegistrationConfig | None = None,
+    *,
+    fixed_labels: Volume | None = None,
+    moving_labels: Volume | None = None,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    fixed_points_ras: NDArray[np.float64] | None = None,
+    moving_points_ras: NDArray[np.float64] | None = None,
+    report: Report = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+    finish_early: Callable[[], bool] = lambda: False,
+    models: ModelCache | None = None,
+) -> RegistrationResult:
+    """Find the transform that takes the fixed image's points to the moving image.
+
+    Args:
+        fixed: the image that stays.
+        moving: the image that is warped onto it.
+        config: all choices; None means the defaults.
+        fixed_labels: labelmap on the fixed grid; with ``moving_labels`` it serves to judge the result.
+        moving_labels: labelmap on the moving grid; warped along.
+        fixed_mask: on the fixed grid; only its voxels that are not zero count in the alignment and the refinement.
+        moving_mask: the same for the moving image.
+        fixed_points_ras: ``(N, 3)`` landmarks, mm, for the target registration error.
+        moving_points_ras: ``(N, 3)``, the same landmarks in the moving image.
+        report: receives events.
+        cancelled: asked between steps; True ends with :class:`CancelledError`.
+        finish_early: asked between steps of the refinement; True goes on with the best field so far.
+        models: keeps networks warm between calls.
+
+    Raises:
+        AutoFuseError: if the input, the model or the device cannot be used; code, sentence and cure say why.
+    """
+    run = _Run(config or RegistrationConfig(), report, cancelled)
+    with _fast_denormals():
+        return run.execute(
+            _Inputs(
+                fixed=fixed,
+                moving=moving,
+                fixed_labels=fixed_labels,
+                moving_labels=moving_labels,
+                fixed_mask=fixed_mask,
+                moving_mask=moving_mask,
+                fixed_points_ras=fixed_points_ras,
+                moving_points_ras=moving_points_ras,
+            ),
+            finish_early,
+            models or ModelCache(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Inputs:
+    fixed: Volume
+    moving: Volume
+    fixed_labels: Volume | None
+    moving_labels: Volume | None
+    fixed_mask: Volume | None
+    moving_mask: Volume | None
+    fixed_points_ras: NDArray[np.float64] | None
+    moving_points_ras: NDArray[np.float64] | None
+
+    def check(self) -> None:
+        check_pair(self.fixed, self.moving)
+        for labels, image, role in (
+            (self.fixed_labels, self.fixed, "fixed labelmap"),
+            (self.moving_labels, self.moving, "moving labelmap"),
+        ):
+            if labels is not None:
+                check_labelmap(labels, image, role)
+        for mask, image, role in (
+            (self.fixed_mask, self.fixed, "fixed mask"),
+            (self.moving_mask, self.moving, "moving mask"),
+        ):
+            if mask is not None:
+                check_mask(mask, image, role)
+        counts = [None if points is None else len(points) for points in (self.fixed_points_ras, self.moving_points_ras)]
+        if counts[0] != counts[1]:
+            raise InputError(
+                "points-differ",
+                f"The point lists do not match: {counts[0] or 'no'} fixed and {counts[1] or 'no'} moving points.",
+                "Give the same landmarks, in the same order, for both images.",
+            )
+
+
+@dataclass
+class _Run:
+    """One registration: its clock, its warnings and its place on the progress bar."""
+
+    config: RegistrationConfig
+    report: Report
+    cancelled: Callable[[], bool]
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[dict[str, str]] = field(default_factory=list)
+
+    def execute(self, inputs: _Inputs, finish_early: Callable[[], bool], models: ModelCache) -> RegistrationResult:
+        started = time.perf_counter()
+        with self._stage("check"):
+            inputs.check()
+            device = resolve_device(self.config.device)
+            reset_peak(device)
+        with self._stage("initial alignment"):
+            matrix = self._initial_matrix(inputs)
+        images = PairImages(
+            fixed=inputs.fixed,
+            moving=inputs.moving,
+            fixed_mask=inputs.fixed_mask,
+            moving_mask=inputs.moving_mask,
+            moving_from_fixed_ras=matrix,
+        )
+        found, device = search_with_less_and_less_memory(
+            self.config,
+            device,
+            lambda attempt: Search(self.config, attempt, models, self._stage, self.tell).find(
+                images, lambda: finish_early() or self.cancelled()
+            ),
+            self.tell,
+        )
+        with self._stage("integration"):
+            deformation = None if found.velocity_vox is None else deform(found.velocity_vox, found.grid)
+            forward, inverse = transforms(deformation, matrix)
+        with self._stage("outputs"):
+            figures = maps(deformation, matrix, inputs.fixed)
+            velocity = found.velocity_vox
+            spread = None if velocity is None else uncertainty(found.samples_vox, velocity, found.grid, inputs.fixed)
+            warped = resample_image(inputs.moving, forward, inputs.fixed)
+            warped = warped.with_array(warped.array.astype(np.float32), f"{inputs.moving.name} warped")
+            labels = inputs.moving_labels
+            warped_labels = None if labels is None else resample_labels(labels, forward, inputs.fixed)
+            self._check_cancelled()
+            inner = foreground(inputs.fixed.array)
+            judge = Judge(inputs.fixed, inputs.fixed_labels, inputs.fixed_points_ras, inputs.moving_points_ras, inner)
+            metrics = judge.before_and_after(
+                inputs.moving, inputs.moving_labels, matrix, forward, warped, warped_labels, self._check_cancelled
+            )
+            consistency = inverse_consistency_mm(forward, inverse, inputs.fixed, inner, self.config.seed)
+        self.seconds["total"] = time.perf_counter() - started
+        peak = peak_memory_bytes(device)
+        return RegistrationResult(
+            transform=forward,
+            inverse=inverse,
+            warped=warped,
+            warped_labels=warped_labels,
+            jacobian=figures.jacobian,
+            displacement_magnitude=figures.magnitude,
+            uncertainty=spread,
+            report={
+                "metrics": metrics,
+                "folding_percent": figures.folding_percent,
+                "folding_count": figures.folding_count,
+                "inverse_consistency_mm": consistency,
+                "seconds": self.seconds,
+                "peak_memory_gib": None if peak is None else peak / 2**30,
+                "refinement": {"levels": [asdict(level) for level in found.levels], "stopped_early": finish_early()},
+                "gate_means": found.gate_means,
+                "working_grid": {"shape": list(found.grid.shape), "spacing_mm": found.grid.spacing_mm.tolist()},
+                "initial_matrix_ras": matrix.tolist(),
+                "warnings": self.warnings,
+                "provenance": self._provenance(inputs, device, found.model_name, found.model_sha256),
+            },
+        )
+
+    def _initial_matrix(self, inputs: _Inputs) -> NDArray[np.float64]:
+        masks = {"fixed_mask": inputs.fixed_mask, "moving_mask": inputs.moving_mask}
+        if self.config.initial == "matrix":
+            matrix = np.array(self.config.initial_matrix_ras, dtype=np.float64)
+            if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-6:
+                raise InputError(
+                    "matrix-not-invertible",
+                    "The initial matrix cannot be inverted.",
+                    "Give a 4x4 matrix that takes fixed to moving points, in RAS and mm.",
+                )
+            require_overlap(inputs.fixed, inputs.moving, matrix, **masks)
+            return matrix
+        return align(
+            inputs.fixed,
+            inputs.moving,
+            self.config.initial,
+            **masks,
+            seed=self.config.seed,
+            report=self.tell,
+            cancelled=self.cancelled,
+        ).moving_from_fixed_ras
+
+    def tell(self, event: Event) -> None:
+        """Pass an event on; a stage's own fraction becomes that of the whole job."""
+        if isinstance(event, Progress):
+            start, end = _SHARES[event.stage]
+            event = Progress(stage=event.stage, fraction=start + (end - start) * event.fraction, text=event.text)
+        elif isinstance(event, Warning):
+            self.warnings.append({"code": event.code, "text": event.text})
+        elif isinstance(event, Metric) and event.step % 10:
+            return
+        self.report(event)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        self._check_cancelled()
+        self.tell(Progress(stage=name, fraction=0.0))
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        self._check_cancelled()
+
+    def _check_cancelled(self) -> None:
+        if self.cancelled():
+            raise CancelledError
+
+    def _provenance(self, inputs: _Inputs, device: torch.device, model: str, sha256: str | None) -> dict[str, Any]:
+        return {
+            "engine": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            "device": str(device),
+            "model": model,
+            "model_sha256": sha256,
+            "config": self.config.to_dict(),
+            "seed": self.config.seed,
+            "fixed": inputs.fixed.name,
+            "moving": inputs.moving.name,
+        }
+
+
+@contextmanager
+def _fast_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 count as zero during the run: the tails of Gaussians would slow the CPU down manyfold."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

@@ -16,14 +16,27 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("configs", "errors", "events", "model_card", "catalog", "verdict"),
     ("spatial",),
     ("networks", "losses", "metrics"),
-    ("data", "checkpoint", "official_import", "devices"),
-    ("registration", "refinement", "application", "training", "evaluation"),
+    ("data", "checkpoint", "official_import", "devices", "memory"),
+    (
+        "registration",
+        "search",
+        "prediction",
+        "refinement",
+        "deformation",
+        "assessment",
+        "application",
+        "training",
+        "evaluation",
+    ),
     ("__main__", "cli", "commands", "model_commands", "demo", "benchmark", "worker", "worker_jobs", "terminal",
      "interruption", "job_files", "overview", "overview_pictures", "overview_planes"),
 )  # fmt: skip
 """Modules and packages of the engine from the words (0) to the doors (5); a new one is entered here first."""
 
-SIMPLEITK_MODULES = {f"data/{name}.py" for name in ("files", "dicom", "transform_files", "resample", "affine")}
+SIMPLEITK_MODULES = {
+    f"data/{name}.py"
+    for name in ("files", "dicom", "transform_files", "resample", "affine", "pyramid", "surface_distance")
+}
 GUI_PACKAGES = {"slicer", "qt", "ctk", "vtk", "vtkmodules", "PythonQt", "PySide6"}
 THIRD_PARTY_OF_LAYER: dict[int, set[str]] = {
     0: set(),

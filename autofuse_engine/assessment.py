@@ -1,0 +1,72 @@
+"""Judge a registration with what the user gave: intensities always, labels and landmarks where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofuse_engine.data.resample import resample_image, resample_labels
+from autofuse_engine.data.surface_distance import hd95_per_label
+from autofuse_engine.data.transform import MatrixStep, SpatialTransform
+from autofuse_engine.data.volume import Volume
+from autofuse_engine.metrics import correlation, dice_per_label, landmark_error_mm, mean_of
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """The fixed side of every comparison; ``foreground`` is where intensities count."""
+
+    fixed: Volume
+    fixed_labels: Volume | None
+    fixed_points_ras: NDArray[np.float64] | None
+    moving_points_ras: NDArray[np.float64] | None
+    foreground: NDArray[np.bool_]
+
+    def before_and_after(
+        self,
+        moving: Volume,
+        moving_labels: Volume | None,
+        initial_ras: NDArray[np.float64],
+        forward: SpatialTransform,
+        warped: Volume,
+        warped_labels: Volume | None,
+        between: Callable[[], None],
+    ) -> dict[str, dict[str, Any]]:
+        """Figures at three times: as the files say, after the initial alignment, after the whole transform.
+
+        Args:
+            moving: the moving image.
+            moving_labels: its labelmap, or None.
+            initial_ras: 4x4 of the initial alignment.
+            forward: the whole transform.
+            warped: the moving image under the whole transform.
+            warped_labels: its labelmap likewise.
+            between: called between the steps; may raise to cancel.
+        """
+        result: dict[str, dict[str, Any]] = {}
+        for name, matrix in (("before", np.eye(4)), ("initial", initial_ras)):
+            transform = SpatialTransform(steps=(MatrixStep(matrix_ras=matrix),))
+            if name == "initial" and np.array_equal(matrix, np.eye(4)):
+                result[name] = result["before"]
+                continue
+            image = resample_image(moving, transform, self.fixed)
+            labels = None if moving_labels is None else resample_labels(moving_labels, transform, self.fixed)
+            result[name] = self._figures(transform, image, labels)
+            between()
+        result["after"] = self._figures(forward, warped, warped_labels)
+        return result
+
+    def _figures(self, transform: SpatialTransform, image: Volume, labels: Volume | None) -> dict[str, Any]:
+        figures: dict[str, Any] = {"ncc": correlation(self.fixed.array, image.array, self.foreground)}
+        if self.fixed_labels is not None and labels is not None:
+            dice = dice_per_label(self.fixed_labels.array, labels.array)
+            hd95 = hd95_per_label(self.fixed_labels.array, labels.array, self.fixed.spacing_mm)
+            figures |= {"dice": dice, "dice_mean": mean_of(dice), "hd95_mm": hd95, "hd95_mean_mm": mean_of(hd95)}
+        if self.fixed_points_ras is not None and self.moving_points_ras is not None and len(self.fixed_points_ras):
+            moved = transform.transform_points(self.fixed_points_ras)
+            figures["tre_mean_mm"] = landmark_error_mm(moved, self.moving_points_ras)
+        return figures

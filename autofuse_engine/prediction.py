@@ -1,0 +1,110 @@
+"""Ask a model for the velocity field of a pair, and keep models warm between pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autofuse_engine import catalog
+from autofuse_engine.checkpoint import load_checkpoint
+from autofuse_engine.errors import ModelError
+from autofuse_engine.model_card import ModelCard
+from autofuse_engine.networks.autofuse import sample_velocity
+from autofuse_engine.networks.build import Precision, network_for_inference
+from autofuse_engine.spatial.integrate import integrate
+from autofuse_engine.spatial.smooth import enlarge_field
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReadyModel:
+    """A network on its device, in its precision, with its card."""
+
+    card: ModelCard
+    network: nn.Module
+    device: torch.device
+    precision: Precision
+
+
+class ModelCache:
+    """Loaded models by weights, device and precision, so that a second run does not load again."""
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[str, str, str], ReadyModel] = {}
+
+    def get(self, name_or_path: str, device: torch.device, precision: Precision) -> ReadyModel:
+        """The model, loaded on first use; the file is looked up and its card read each time.
+
+        Raises:
+            ModelError: if the model is unknown or damaged.
+        """
+        entry = catalog.find(name_or_path)
+        if entry.card is None or entry.card.weights is None:
+            raise ModelError("model-card-invalid", f"The model {entry.name} has no usable card.", "Import it again.")
+        key = (entry.card.weights.sha256, str(device), precision)
+        if key not in self._models:
+            loaded = load_checkpoint(entry.weights_path)
+            network = network_for_inference(loaded.network, precision, device)
+            self._models[key] = ReadyModel(card=loaded.card, network=network, device=device, precision=precision)
+        return self._models[key]
+
+    def clear(self) -> None:
+        """Forget all models, so that their memory can be used."""
+        self._models.clear()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What a network says of a pair, at full resolution.
+
+    Attributes:
+        velocity_vox: ``(1, 3, D, H, W)``, voxels: the mean of the predicted distribution.
+        samples_vox: draws of the velocity minus its mean, each ``(1, 3, D, H, W)``.
+        gate_means: one entry per fusion gate: stage, level, mean weight of the pair path.
+    """
+
+    velocity_vox: Tensor
+    samples_vox: tuple[Tensor, ...]
+    gate_means: list[dict[str, Any]]
+
+
+def predict(model: ReadyModel, fixed: Tensor, moving: Tensor, *, samples: int = 0, seed: int = 0) -> Prediction:
+    """One forward pass, and draws from the predicted distribution.
+
+    Args:
+        model: from :class:`ModelCache`.
+        fixed: ``(1, 1, D, H, W)``, intensities in [0, 1]; sides are multiples of the network's.
+        moving: same shape, initially aligned.
+        samples: number of draws.
+        seed: of the draws.
+    """
+    dtype = torch.bfloat16 if model.precision == "bfloat16" else torch.float32
+    with torch.inference_mode():
+        images = [image.to(model.device, dtype) for image in (fixed, moving)]
+        output = model.network(*images, log_variance=samples > 0)
+    align_corners = model.card.network.align_corners
+    shape = fixed.shape[2:]
+
+    def whole(field: Tensor) -> Tensor:
+        return enlarge_field(field.float().clone(), shape, align_corners=align_corners)
+
+    mean = output.velocity_mean.float()
+    generator = torch.Generator(device=mean.device).manual_seed(seed)
+    draws = tuple(whole(sample_velocity(output, generator).float() - mean) for _ in range(samples))
+    gates = [
+        {"stage": gate.stage, "level": gate.level, "pair_weight": float(gate.pair_weight.float().mean())}
+        for gate in output.gate_means
+    ]
+    return Prediction(velocity_vox=whole(mean), samples_vox=draws, gate_means=gates)
+
+
+def displacement_at_half_resolution(velocity_mean: Tensor, steps: int, *, align_corners: bool) -> Tensor:
+    """The paper's own order: integrate at half resolution, then trilinear upsampling of twice the displacement.
+
+    ``(B, 3, D/2, H/2, W/2)`` in half-resolution voxels to ``(B, 3, D, H, W)`` in voxels. ``register`` enlarges the
+    velocity first and integrates it at full resolution, which makes the inverse exact on the grid that is stored.
+    """
+    displacement = integrate(velocity_mean, steps)
+    return enlarge_field(displacement, [2 * side for side in displacement.shape[2:]], align_corners=align_corners)

@@ -1,0 +1,215 @@
+"""Refine one pair: optimise its stationary velocity field, coarse to fine, from zero or from a prediction.
+
+The velocity is the unknown, not a network's weights. Each level takes Adam steps through a Gaussian (a Sobolev
+gradient), integrates by scaling and squaring, looks the moving image up at its own resolution (no second
+interpolation), and adds the smoothness and folding terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autofuse_engine.configs import RefinementConfig
+from autofuse_engine.events import Metric, Progress, Report, silent
+from autofuse_engine.losses.regularity import folding_penalty, squared_gradient
+from autofuse_engine.losses.similarity import local_ncc, mean_squared_error, mind_ssc
+from autofuse_engine.spatial.grid import apply_matrix, voxel_grid
+from autofuse_engine.spatial.integrate import integrate, squarings_for
+from autofuse_engine.spatial.resample import resample
+from autofuse_engine.spatial.smooth import enlarge_field, shrink, smooth, smooth_image
+from autofuse_engine.spatial.warp import sample, warp
+
+_LONGEST_FIRST_STEP_VOX = 0.5
+_PATIENCE = 10
+_LEAST_GAIN = 2e-4
+_MSE_SCALE = 10.0  # brings squared differences of images in [0, 1] to the size of local NCC
+_LAST_RATE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RefinementPair:
+    """What the refinement looks at.
+
+    Attributes:
+        fixed: ``(1, 1, D, H, W)`` on the working grid, intensities in [0, 1].
+        moving: ``(1, 1, D', H', W')`` on its own grid, intensities in [0, 1].
+        moving_from_fixed_vox: 4x4, tensor axis order; takes voxels of the working grid to voxels of ``moving``
+            through the initial alignment.
+        moving_voxels_per_fixed: ``(3,)``, tensor order of ``moving``: spacing of the working grid over its spacing.
+        fixed_weight: ``(1, 1, D, H, W)``, where the fixed image counts; None means everywhere.
+        moving_weight: ``(1, 1, D', H', W')``, where the moving image counts; None means everywhere.
+    """
+
+    fixed: Tensor
+    moving: Tensor
+    moving_from_fixed_vox: NDArray[np.float64]
+    moving_voxels_per_fixed: tuple[float, float, float]
+    fixed_weight: Tensor | None = None
+    moving_weight: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelReport:
+    """How one level went: factor against the working grid, steps taken, loss at its start and at its best."""
+
+    factor: int
+    steps: int
+    loss_first: float
+    loss_best: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RefinementResult:
+    """The best field found.
+
+    Attributes:
+        velocity_vox: ``(1, 3, D, H, W)``, voxels of the working grid.
+        levels: one report per level, coarse to fine.
+        stopped: True where ``stop()`` ended the search early.
+    """
+
+    velocity_vox: Tensor
+    levels: tuple[LevelReport, ...]
+    stopped: bool
+
+
+def refine(
+    pair: RefinementPair,
+    config: RefinementConfig,
+    *,
+    start_vox: Tensor | None = None,
+    report: Report = silent,
+    stop: Callable[[], bool] = lambda: False,
+) -> RefinementResult:
+    """Optimise the velocity field that takes ``pair.moving`` to ``pair.fixed``.
+
+    Args:
+        pair: images, geometry and weights.
+        config: method and weights of the terms.
+        start_vox: ``(1, 3, D, H, W)``, a prediction in voxels of the working grid; the search then skips all levels
+            but the two finest. None starts from zero.
+        report: receives ``Progress`` with the fraction of the refinement alone, and ``Metric``.
+        stop: asked before every step; True ends the search with the best field so far.
+    """
+    shape = tuple(pair.fixed.shape[2:])
+    factors = _factors(shape, config.coarsest_side)
+    start = torch.zeros(1, 3, *shape, device=pair.fixed.device)
+    if start_vox is not None:
+        start, factors = start_vox.float(), factors[-2:]
+    correction = torch.zeros_like(start[:, :, :1, :1, :1])
+    costs = np.cumsum([0.0, *(1.0 / factor**3 + 0.02 for factor in factors)]) if factors else np.ones(1)
+    levels: list[LevelReport] = []
+    for number, factor in enumerate(factors):
+        sides = tuple(side // factor for side in shape)
+        correction = enlarge_field(correction, sides) if levels else correction.expand(1, 3, *sides)
+        span = (float(costs[number] / costs[-1]), float(costs[number + 1] / costs[-1]))
+        level = _Level(pair, config, factor)
+        correction, outcome = level.optimise(shrink(start, factor) / factor, correction, _Watch(report, stop, span))
+        levels.append(outcome)
+        if stop():
+            break
+    correction = enlarge_field(correction, shape) if levels else correction
+    return RefinementResult(velocity_vox=start + correction, levels=tuple(levels), stopped=stop())
+
+
+def _factors(shape: tuple[int, ...], coarsest_side: int) -> list[int]:
+    """Powers of two, coarse to fine, that divide every side and leave ``coarsest_side`` voxels of the shortest."""
+    factors = [1]
+    while min(shape) // (2 * factors[0]) >= coarsest_side and all(side % (2 * factors[0]) == 0 for side in shape):
+        factors.insert(0, 2 * factors[0])
+    return factors
+
+
+@dataclass(frozen=True)
+class _Watch:
+    report: Report
+    stop: Callable[[], bool]
+    span: tuple[float, float]
+
+    def tell(self, factor: int, step: int, steps: int, loss: float) -> None:
+        fraction = self.span[0] + (self.span[1] - self.span[0]) * (step + 1) / steps
+        self.report(Progress(stage="refinement", fraction=fraction, text=f"level 1/{factor}, step {step + 1}"))
+        self.report(Metric(stage="refinement", step=step + 1, values={"factor": float(factor), "loss": loss}))
+
+
+class _Level:
+    """Images, weights and loss at one resolution."""
+
+    def __init__(self, pair: RefinementPair, config: RefinementConfig, factor: int) -> None:
+        self.config, self.factor = config, factor
+        self.fixed = shrink(pair.fixed, factor)
+        weight = pair.fixed_weight
+        self.fixed_weight = None if weight is None else shrink(weight.float(), factor)
+        self.moving_weight = pair.moving_weight
+        self.share = 1.0 if self.fixed_weight is None else float(self.fixed_weight.mean().clamp(min=0.05))
+        center = np.eye(4)
+        center[:3, :3] *= factor
+        center[:3, 3] = (factor - 1) / 2
+        self.matrix = pair.moving_from_fixed_vox @ center
+        self.moving = pair.moving
+        if factor > 1:
+            self.moving = smooth_image(pair.moving, [0.5 * factor * ratio for ratio in pair.moving_voxels_per_fixed])
+        if config.similarity == "mind":
+            aligned = resample(self.moving, self.matrix, tuple(self.fixed.shape[2:]))
+            self.fixed_features, self.moving_features = mind_ssc(self.fixed), mind_ssc(aligned)
+        self.places = apply_matrix(self.matrix, voxel_grid(self.fixed.shape[2:], self.fixed.device))
+        linear = np.eye(4)
+        linear[:3, :3] = self.matrix[:3, :3]
+        self.linear = linear
+
+    def loss(self, velocity: Tensor) -> Tensor:
+        """Similarity, smoothness and folding terms of ``(1, 3, ...)`` in voxels of the level."""
+        config = self.config
+        displacement = integrate(velocity, squarings_for(velocity.detach(), _LONGEST_FIRST_STEP_VOX))
+        places = self.places + apply_matrix(self.linear, displacement)
+        weight = self.fixed_weight
+        if self.moving_weight is not None:
+            seen = sample(self.moving_weight, places.detach())
+            weight = seen if weight is None else weight * seen
+        if config.similarity == "mind":
+            warped = warp(self.moving_features, displacement)
+            similarity = _MSE_SCALE * mean_squared_error(self.fixed_features, warped, weight)
+        elif config.similarity == "mse":
+            similarity = _MSE_SCALE * mean_squared_error(self.fixed, sample(self.moving, places), weight)
+        else:
+            radius = config.radius if self.factor == 1 else config.coarse_radius
+            similarity = local_ncc(self.fixed, sample(self.moving, places), radius, weight)
+        regularity = config.smoothness * squared_gradient(velocity)
+        if config.folding > 0:
+            regularity = regularity + config.folding * folding_penalty(displacement, config.folding_margin)
+        return similarity + regularity / self.share
+
+    def optimise(self, start: Tensor, correction: Tensor, watch: _Watch) -> tuple[Tensor, LevelReport]:
+        """Add to ``correction`` what lowers the loss of ``start + correction``; both in voxels of the level."""
+        config = self.config
+        update = torch.zeros_like(start).requires_grad_(True)
+        optimizer = torch.optim.Adam([update], lr=config.learning_rate, betas=(0.9, 0.99))
+        best, best_loss, first_loss, waited, taken = torch.zeros_like(start), float("inf"), float("nan"), 0, 0
+        for step in range(config.steps + 1):  # the last round only judges the last step
+            if watch.stop():
+                break
+            smoothed = smooth(update, config.smoothing_vox)
+            loss = self.loss(start + correction + smoothed)
+            value = float(loss.detach())
+            taken = step
+            first_loss = value if step == 0 else first_loss
+            gained = best_loss - value
+            waited = 0 if gained > _LEAST_GAIN * abs(value) else waited + 1
+            if gained > 0:
+                best, best_loss = smoothed.detach().clone(), value
+            if step == config.steps or waited > _PATIENCE:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * (1 - (1 - _LAST_RATE) * step / config.steps)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            watch.tell(self.factor, step, config.steps, value)
+        outcome = LevelReport(factor=self.factor, steps=taken, loss_first=first_loss, loss_best=best_loss)
+        return correction + best, outcome

@@ -1,0 +1,230 @@
+"""Find the velocity field of a pair: prepare the images, ask the network, refine; with less memory where need be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autofuse_engine.configs import RefinementConfig, RegistrationConfig
+from autofuse_engine.data.preprocessing import Grid, foreground, normalised, suitable_spacing_mm, working_grid
+from autofuse_engine.data.volume import Volume
+from autofuse_engine.errors import DeviceError
+from autofuse_engine.events import Report, Warning
+from autofuse_engine.memory import free_memory_bytes, is_out_of_memory
+from autofuse_engine.model_card import Preprocessing
+from autofuse_engine.networks.build import Precision
+from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict
+from autofuse_engine.refinement import LevelReport, RefinementPair, refine
+from autofuse_engine.spatial.grid import voxel_map
+from autofuse_engine.spatial.resample import resample
+from autofuse_engine.spatial.smooth import smooth, smooth_image
+
+STEPS_WITHOUT_MODEL = 40
+STEPS_WITH_MODEL = 20
+_MULTIPLE_WITHOUT_MODEL = 8
+_WORKING_PREPROCESSING = Preprocessing(intensity_percentiles=(0.0, 99.5))
+_BYTES_PER_VOXEL = {"refinement": 900, "network": 700}
+_ANTI_ALIASING = 0.42
+_WEIGHT_SIGMA_VOX = 2.0
+_WEIGHT_THRESHOLD = 0.02
+
+Stage = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairImages:
+    """The pair as the user gave it, and its initial alignment (4x4, RAS mm, fixed points to moving points)."""
+
+    fixed: Volume
+    moving: Volume
+    fixed_mask: Volume | None
+    moving_mask: Volume | None
+    moving_from_fixed_ras: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One rung of the memory ladder."""
+
+    device: torch.device
+    precision: Precision
+    coarser: float = 1.0
+
+    def __str__(self) -> str:
+        grid = "" if self.coarser == 1 else f", {self.coarser:g} times coarser working grid"
+        return f"{self.precision} on {self.device}{grid}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """The velocity field of a pair, ``(1, 3, D, H, W)`` in voxels of ``grid``; None where only the alignment counts."""
+
+    velocity_vox: Tensor | None
+    grid: Grid
+    samples_vox: tuple[Tensor, ...]
+    gate_means: list[dict[str, float]] | None
+    levels: tuple[LevelReport, ...]
+    model_name: str
+    model_sha256: str | None
+
+
+class Search:
+    """One attempt to find the velocity field."""
+
+    def __init__(
+        self, config: RegistrationConfig, attempt: Attempt, models: ModelCache, stage: Stage, report: Report
+    ) -> None:
+        self.config, self.attempt, self.stage, self.report = config, attempt, stage, report
+        self.model: ReadyModel | None = None
+        if config.model != "none":
+            self.model = models.get(config.model, attempt.device, attempt.precision)
+
+    def find(self, images: PairImages, stop: Callable[[], bool]) -> Found:
+        """Predict and refine.
+
+        Args:
+            images: the pair.
+            stop: asked between steps of the refinement; True keeps the best field so far.
+        """
+        grid = self._grid(images.fixed)
+        steps = self.config.refinement_steps
+        if steps is None:
+            steps = STEPS_WITHOUT_MODEL if self.model is None else STEPS_WITH_MODEL
+        prediction: Prediction | None = None
+        levels: tuple[LevelReport, ...] = ()
+        velocity: Tensor | None = None
+        if self.model is not None or steps > 0:
+            self._require_memory(grid)
+            pair = self._pair(images, grid)
+            if self.model is not None:
+                with self.stage("network"):
+                    prediction = self._predict(self.model, pair)
+                    velocity = prediction.velocity_vox
+            if steps > 0:
+                with self.stage("refinement"), torch.inference_mode(False):
+                    settings = RefinementConfig(similarity=self.config.similarity, steps=steps)
+                    result = refine(pair, settings, start_vox=velocity, report=self.report, stop=stop)
+                    velocity, levels = result.velocity_vox, result.levels
+        card = None if self.model is None else self.model.card
+        return Found(
+            velocity_vox=velocity,
+            grid=grid,
+            samples_vox=() if prediction is None else prediction.samples_vox,
+            gate_means=None if prediction is None else prediction.gate_means,
+            levels=levels,
+            model_name="none" if card is None else card.name,
+            model_sha256=None if card is None or card.weights is None else card.weights.sha256,
+        )
+
+    @property
+    def _preprocessing(self) -> Preprocessing:
+        return _WORKING_PREPROCESSING if self.model is None else self.model.card.preprocessing
+
+    def _grid(self, fixed: Volume) -> Grid:
+        multiple = _MULTIPLE_WITHOUT_MODEL if self.model is None else self.model.card.network.size_multiple
+        if self.config.spacing_mm is not None:
+            spacing = (self.config.spacing_mm,) * 3
+        elif self.model is not None:
+            spacing = self._preprocessing.spacing_mm
+        else:
+            spacing = (suitable_spacing_mm(fixed),) * 3
+        x, y, z = (side * self.attempt.coarser for side in spacing)
+        return working_grid(fixed, (x, y, z), multiple, self._preprocessing.orientation)
+
+    def _require_memory(self, grid: Grid) -> None:
+        kinds = ["refinement"] if self.model is None else ["refinement", "network"]
+        need = float(np.prod(grid.shape)) * max(_BYTES_PER_VOXEL[kind] for kind in kinds)
+        free = free_memory_bytes(self.attempt.device)
+        if free is not None and need > free:
+            raise MemoryError(f"about {need / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free")
+
+    def _pair(self, images: PairImages, grid: Grid) -> RefinementPair:
+        device, prepared = self.attempt.device, self._preprocessing
+        limits = (prepared.intensity_percentiles, prepared.intensity_window)
+        fixed_map = voxel_map(grid.ras_from_ijk, images.fixed.ras_from_ijk)
+        moving_map = voxel_map(grid.ras_from_ijk, images.moving.ras_from_ijk, images.moving_from_fixed_ras)
+        fixed_ratio, moving_ratio = (
+            grid.spacing_mm[::-1].mean() / volume.spacing_mm[::-1] for volume in (images.fixed, images.moving)
+        )
+        fixed = smooth_image(_tensor(normalised(images.fixed.array, *limits), device), _sigmas(fixed_ratio))
+        moving = smooth_image(_tensor(normalised(images.moving.array, *limits), device), _sigmas(moving_ratio))
+        if images.fixed_mask is not None:
+            weight = resample(_tensor(images.fixed_mask.array != 0, device), fixed_map, grid.shape)
+        else:
+            weight = resample(_tensor(foreground(images.fixed.array), device), fixed_map, grid.shape)
+            weight = (smooth(weight, _WEIGHT_SIGMA_VOX) > _WEIGHT_THRESHOLD).float()
+        mask = images.moving_mask
+        return RefinementPair(
+            fixed=resample(fixed, fixed_map, grid.shape),
+            moving=moving,
+            moving_from_fixed_vox=moving_map,
+            moving_voxels_per_fixed=(float(moving_ratio[0]), float(moving_ratio[1]), float(moving_ratio[2])),
+            fixed_weight=weight,
+            moving_weight=None if mask is None else _tensor(mask.array != 0, device),
+        )
+
+    def _predict(self, model: ReadyModel, pair: RefinementPair) -> Prediction:
+        aligned = resample(pair.moving, pair.moving_from_fixed_vox, tuple(pair.fixed.shape[2:]))
+        return predict(model, pair.fixed, aligned, samples=self.config.samples, seed=self.config.seed)
+
+
+def _tensor(array: NDArray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None, None].to(device)
+
+
+def _sigmas(working_over_own: NDArray[np.float64]) -> list[float]:
+    """Standard deviations, voxels, that remove what a coarser working grid cannot hold."""
+    return [_ANTI_ALIASING * float(np.sqrt(max(0.0, ratio**2 - 1.0))) for ratio in working_over_own]
+
+
+def search_with_less_and_less_memory(
+    config: RegistrationConfig,
+    device: torch.device,
+    find: Callable[[Attempt], Found],
+    report: Report,
+) -> tuple[Found, torch.device]:
+    """Try, and where memory does not suffice try with less: half precision, coarser working grids, then the CPU.
+
+    Raises:
+        DeviceError: ``out-of-memory`` if the last rung fails too.
+    """
+    reason = ""
+    for number, attempt in enumerate(_ladder(config, device)):
+        if number:
+            report(Warning(code="less-memory", text=f"Memory does not suffice ({reason}): trying {attempt}."))
+        try:
+            return find(attempt), attempt.device
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0][:160]
+        if attempt.device.type == "cuda":
+            torch.cuda.empty_cache()
+    raise DeviceError(
+        "out-of-memory",
+        f"The memory of {device} does not suffice for this pair ({reason}).",
+        "Close other programs, or choose a coarser working grid with --spacing.",
+    )
+
+
+def _ladder(config: RegistrationConfig, device: torch.device) -> Iterator[Attempt]:
+    first = Attempt(device=device, precision=config.precision)
+    yield first
+    if device.type == "cuda" and config.model != "none" and config.precision == "float32":
+        first = replace(first, precision="bfloat16")
+        yield first
+    for coarser in (1.5, 2.0):
+        yield replace(first, coarser=coarser)
+    if device.type == "cuda":
+        first = Attempt(device=torch.device("cpu"), precision="float32")
+        yield first
+        for coarser in (1.5, 2.0):
+            yield replace(first, coarser=coarser)
+    else:
+        yield replace(first, coarser=3.0)

@@ -1,0 +1,58 @@
+"""From a stationary velocity field to the displacement of its flow: scaling and squaring."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from autofuse_engine.spatial.warp import compose, warp
+
+
+def integrate(velocity_vox: Tensor, steps: int = 7) -> Tensor:
+    """Displacement of the flow of a stationary velocity field at time 1 (Arsigny et al. 2006).
+
+    Args:
+        velocity_vox: ``(B, 3, D, H, W)``, voxels per unit time, tensor axis order.
+        steps: number of squarings; the first step is ``velocity / 2**steps``.
+
+    Returns:
+        ``(B, 3, D, H, W)``, voxels. ``integrate(-velocity)`` is the inverse up to the error of the grid.
+    """
+    displacement = velocity_vox * (0.5**steps)
+    for _ in range(steps):
+        displacement = compose(displacement, displacement)
+    return displacement
+
+
+def squarings_for(velocity_vox: Tensor, longest_step_vox: float = 0.25) -> int:
+    """Fewest squarings that keep the first step of each voxel below ``longest_step_vox``."""
+    longest = float(velocity_vox.abs().amax())
+    return max(0, math.ceil(math.log2(longest / longest_step_vox))) if longest > longest_step_vox else 0
+
+
+def invert(displacement_vox: Tensor, guess_vox: Tensor, iterations: int = 8, tolerance_vox: float = 1e-4) -> Tensor:
+    """Inverse of ``x -> x + displacement(x)`` by the fixed-point iteration ``w(y) = -displacement(y + w(y))``.
+
+    Args:
+        displacement_vox: ``(B, 3, D, H, W)``, voxels.
+        guess_vox: same shape; ``integrate(-velocity)`` is a close one.
+        iterations: at most this many.
+        tolerance_vox: ends earlier when no voxel moves by more.
+
+    Returns:
+        ``(B, 3, D, H, W)``: at the grid's nodes the inverse of the interpolated field. Voxels at which the iteration
+        does not contract (steep fields) keep the guess.
+    """
+    inverse = guess_vox
+    residual = torch.full_like(inverse[:, :1], math.inf)
+    for _ in range(iterations):
+        update = -warp(displacement_vox, inverse)
+        change = (update - inverse).norm(dim=1, keepdim=True)
+        better = change < residual
+        inverse = torch.where(better, update, inverse)
+        residual = torch.where(better, change, residual)
+        if float(change.amax()) < tolerance_vox:
+            break
+    return inverse
