@@ -1,0 +1,61 @@
+"""Where an image shows something: foreground, its centre of mass, and how much of two foregrounds meets."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofuse_engine.data.volume import Volume, map_points
+
+_LOWEST_PERCENTILE, _HIGHEST_PERCENTILE = 1.0, 99.5
+_FOREGROUND_LEVEL = 0.1
+_PERCENTILE_SAMPLES = 1_000_000
+_POINTS = 200_000  # voxels looked at, foreground or not
+
+
+def intensity_range(array: NDArray) -> tuple[float, float]:
+    """The 1st and the 99.5th percentile; where they agree (few bright voxels), the lowest and the highest value."""
+    flat = array.reshape(-1)[:: max(1, array.size // _PERCENTILE_SAMPLES)]
+    low, high = (float(value) for value in np.percentile(flat, (_LOWEST_PERCENTILE, _HIGHEST_PERCENTILE)))
+    return (low, high) if high > low else (float(array.min()), float(array.max()))
+
+
+def foreground(array: NDArray) -> NDArray[np.bool_]:
+    """Voxels more than a tenth of the range above its lower end: the body in CT and MR, or what stripping left."""
+    low, high = intensity_range(array)
+    return array > low + _FOREGROUND_LEVEL * (high - low)
+
+
+def mass_center_ras(volume: Volume, mask: Volume | None = None) -> NDArray[np.float64]:
+    """``(3,)``, mm: centre of the intensities above the lower end of the range, inside the mask."""
+    low, high = intensity_range(volume.array)
+    mass = np.clip(volume.array.astype(np.float32), low, high) - np.float32(low)
+    if mask is not None:
+        mass = mass * (mask.array != 0)
+    profiles = [mass.sum(axis=axes, dtype=np.float64) for axes in ((0, 1), (0, 2), (1, 2))]
+    total = profiles[0].sum()
+    if total <= 0:
+        return volume.center_ras
+    center_ijk = np.array([profile @ np.arange(len(profile)) / total for profile in profiles])
+    return map_points(volume.ras_from_ijk, center_ijk)
+
+
+def overlap_share(fixed: Volume, moving: Volume, moving_from_fixed_ras: NDArray) -> float:
+    """Share of one foreground that lies in the other's foreground box, the larger of both directions, 0 to 1.
+
+    The larger one, so that an image of a part (a slab, one organ) fits into an image of the whole.
+    """
+    fixed_from_moving_ras = np.linalg.inv(moving_from_fixed_ras)
+    return max(_share_inside(fixed, moving, moving_from_fixed_ras), _share_inside(moving, fixed, fixed_from_moving_ras))
+
+
+def _share_inside(volume: Volume, other: Volume, other_from_volume_ras: NDArray) -> float:
+    step = max(1, round((volume.array.size / _POINTS) ** (1 / 3)))
+    points_ijk = np.argwhere(foreground(volume.array)[::step, ::step, ::step])[:, ::-1] * step
+    shown = foreground(other.array)
+    box = [np.flatnonzero(shown.any(axis=axes))[[0, -1]] for axes in ((0, 1), (0, 2), (1, 2))]
+    lowest, highest = np.transpose(box)
+    other_from_volume_ijk = np.linalg.inv(other.ras_from_ijk) @ other_from_volume_ras @ volume.ras_from_ijk
+    points_other = map_points(other_from_volume_ijk, points_ijk)
+    inside = ((points_other >= lowest - 0.5) & (points_other <= highest + 0.5)).all(axis=1)
+    return float(inside.mean()) if len(inside) else 0.0
