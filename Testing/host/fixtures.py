@@ -20,8 +20,8 @@ def host() -> Iterator[Any]:
     running = boot()
     running.reset()
     yield running
+    running.unloadAll()
     uncaught, unasked = list(running.uncaught), list(running.messages.answers)
-    running.reset()
     running.release()
     if uncaught:
         pytest.fail(f"raised in a slot or observer: {uncaught[0]!r}", pytrace=False)

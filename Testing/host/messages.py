@@ -165,7 +165,7 @@ def _execute(self: Any, *_arguments: Any) -> int:
     text = self.text if isBox else self.windowTitle
     if not _insideDisplay[0]:
         current.append(Message("dialog", text, self.windowTitle))
-    if isBox and len(self.buttons()) < 2 and not current.answers:
+    if isBox and len(_choices(self)) < 2 and not current.answers:
         return int(Button.Ok)
     answer = current.nextAnswer(f"dialog '{text}'")
     if callable(answer):
@@ -179,6 +179,11 @@ def _execute(self: Any, *_arguments: Any) -> int:
         (self.accept if answer else self.reject)()
         return QtWidgets.QDialog.result(self)
     return _chosen(self, answer)
+
+
+def _choices(box: Any) -> list:
+    """The buttons that end the dialog; "Show details" does not."""
+    return [button for button in box.buttons() if box.buttonRole(button) != QtWidgets.QMessageBox.ButtonRole.ActionRole]
 
 
 def _clicked(box: Any) -> int:
@@ -209,7 +214,7 @@ def _boxFunction(name: str) -> Callable:
         box.windowTitle, box.text = title, text
         box.setStandardButtons(QtWidgets.QMessageBox.StandardButton(int(buttons)))
         current.append(Message("dialog", text, title, {"function": name}))
-        return int(Button.Ok) if len(box.buttons()) < 2 else _chosen(box, current.nextAnswer(text))
+        return int(Button.Ok) if len(_choices(box)) < 2 else _chosen(box, current.nextAnswer(text))
 
     return show
 

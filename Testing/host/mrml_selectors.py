@@ -95,10 +95,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             return False
         if any(node.IsA(name) and name not in d.nodeTypes for name in d.hideChildNodeTypes):
             return False
-        wanted = [(name, value) for nodeType, name, value in d.attributes if node.IsA(nodeType)]
-        return all(
-            node.GetAttribute(name) in ((value,) if value is not None else _Anything()) for name, value in wanted
-        )
+        wanted = [(node.GetAttribute(name), value) for nodeType, name, value in d.attributes if node.IsA(nodeType)]
+        return all(present is not None and value in (None, present) for present, value in wanted)
 
     # -------------------------------------------------------------------------------------------- items
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ _readProperty = QtCore.QObject.property
 _writeProperty = QtCore.QObject.setProperty
 _classes: set[type] = set()
 _interceptors: dict[str, Callable] = {}
+_absent: dict[str, set[str]] = {}
 
 
 class QtProperty:
@@ -40,16 +42,18 @@ class QtProperty:
         setQtProperty(instance, self.name, value)
 
 
-def install(makeSignal: Callable[[str], Any], interceptors: dict[str, Callable]) -> None:
+def install(makeSignal: Callable[[str], Any], interceptors: dict[str, Callable], absent: dict[str, set[str]]) -> None:
     """Change all classes of PySide6 once.
 
     Args:
         makeSignal: gives the descriptor that replaces a signal of that name.
         interceptors: methods that PySide6 resolves itself and that must be replaced on every instance.
+        absent: names of members that Slicer's Qt does not have, each with its classes.
     """
     if _classes:
         return
     _interceptors.update(interceptors)
+    _absent.update(absent)
     _classes.update(_wrappedClasses())
     for cls in _classes:
         _patchMembers(cls, makeSignal)
@@ -106,6 +110,8 @@ def _intercepting(original: Callable) -> Callable:
     def __getattribute__(self: Any, name: str) -> Any:
         if name in _interceptors:
             return _interceptors[name].__get__(self)
+        if name in _absent and any(cls.__name__ in _absent[name] for cls in type(self).__mro__):
+            raise AttributeError(f"{className(self)} has no attribute named '{name}' before Qt 6")
         return original(self, name)
 
     return __getattribute__
@@ -231,9 +237,9 @@ def convert(typeName: str, value: Any) -> Any:
     if typeName == "bool":
         return bool(value)
     if typeName in ("int", "uint", "qlonglong", "qulonglong"):
-        return math.floor(value) if isinstance(value, float) else value.__index__()
+        return math.floor(value) if isinstance(value, float) else operator.index(value)
     if typeName in ("double", "float"):
-        return value.__float__() if hasattr(value, "__float__") else float(value.__index__())
+        return float(operator.index(value)) if isinstance(value, str) else float(value)
     if typeName == "QStringList":
         return [str(item) for item in value]
     if value is None:

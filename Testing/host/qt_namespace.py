@@ -13,13 +13,13 @@ from Testing.host import pythonqt, signals
 
 HIDDEN = {"Signal", "Slot", "Property", "SignalInstance", "ClassInfo", "QEnum", "QFlag", "QtCore", "QtGui", "QtWidgets"}
 QT6_ONLY = {
-    "QCheckBox": {"checkStateChanged"},
-    "QPalette": {"Accent"},
-    "QStyleHints": {"colorScheme", "setColorScheme", "unsetColorScheme", "colorSchemeChanged"},
-    "QDateTimeEdit": {"timeZone", "setTimeZone"},
-    "QSpinBox": {"stepType"},
+    "checkStateChanged": {"QCheckBox"},
+    "colorScheme": {"QStyleHints"},
+    "colorSchemeChanged": {"QStyleHints"},
+    "setColorScheme": {"QStyleHints"},
+    "timeZone": {"QDateTimeEdit"},
 }
-"""Members that Qt 5.15 does not have although Qt 6.8 does: a module that uses them fails in today's Slicer."""
+"""Members of Qt 6.8 that Qt 5.15 does not have: a module that uses them fails in today's Slicer."""
 
 
 class QtModule(types.ModuleType):
@@ -68,19 +68,12 @@ def install() -> None:
     """Patch PySide6 and enter ``qt`` and ``ctk`` into ``sys.modules``."""
     if "qt" in sys.modules:
         return
-    _removeQt6Members()
-    pythonqt.install(signals.SignalMember, {"connect": signals.connect, "disconnect": signals.disconnect})
+    interceptors = {"connect": signals.connect, "disconnect": signals.disconnect}
+    pythonqt.install(signals.SignalMember, interceptors, QT6_ONLY)
     _addQObjectMembers()
     _adjustClasses()
     sys.modules["qt"] = qt
     sys.modules["ctk"] = ctk
-
-
-def _removeQt6Members() -> None:
-    for className, names in QT6_ONLY.items():
-        cls = getattr(qt, className)
-        for name in names & set(vars(cls)):
-            delattr(cls, name)
 
 
 def _addQObjectMembers() -> None:
@@ -155,10 +148,26 @@ def _adjustClasses() -> None:
     process.startDetached = startDetached
     process.__getattribute__ = processAttribute
 
-    write, singleShot = device.write, timer.singleShot
+    write = device.write
     device.write = lambda self, data: write(self, data.encode() if isinstance(data, str) else data)
-    timer.singleShot = staticmethod(lambda ms, function: singleShot(ms, lambda: signals.deliver(function, ())))
-    )
+    timer.singleShot = staticmethod(_singleShot)
+
+
+_waiting: set[Any] = set()
+
+
+def _singleShot(milliseconds: int, function: Callable) -> None:
+    """``QTimer.singleShot``: call once later; PySide6's own goes through the connect that the host replaced."""
+    timer = QtCore.QTimer()
+    _waiting.add(timer)
+
+    def fire() -> None:
+        _waiting.discard(timer)
+        signals.deliver(function, ())
+
+    timer.timeout.connect(fire)
+    timer.setSingleShot(True)
+    timer.start(milliseconds)
 
 
 def _first(result: Any) -> Any:

@@ -63,6 +63,7 @@ class SceneContext:
         warned = vtk.vtkObject.GetGlobalWarningDisplay()
         vtk.vtkObject.GlobalWarningDisplayOff()  # logics complain that their scene is gone
         self.scene.Clear(False)
+        self._silence()
         for logic in (*self.sliceLogics.values(), *self.moduleLogics.values()):
             logic.SetMRMLScene(None)
         self.layoutLogic.SetMRMLScene(None)
@@ -72,6 +73,14 @@ class SceneContext:
         self.sliceLogics.clear()
         self.moduleLogics.clear()
         vtk.vtkObject.SetGlobalWarningDisplay(warned)
+
+
+    def _silence(self) -> None:
+        """Take off all observers that modules left: called while Python collects garbage they end the process."""
+        nodes = self.scene.GetNodes()
+        for index in range(nodes.GetNumberOfItems()):
+            nodes.GetItemAsObject(index).RemoveAllObservers()
+        self.scene.RemoveAllObservers()
 
 
 def newScene(homeFolder: str) -> SceneContext:

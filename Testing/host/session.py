@@ -157,9 +157,7 @@ class Host:
         """A new scene without modules, messages, settings and exceptions, in testing mode, in the light theme."""
         from PySide6 import QtCore
 
-        for name in reversed(self.loadedNames()):
-            self.unload(name)
-        self.app.processEvents()
+        self.unloadAll()
         self.app._renewScene()
         QtCore.QSettings().clear()
         self.messages = self._messages.startRecording()
@@ -167,6 +165,12 @@ class Host:
         self.qtWarnings.clear()
         self.setDark(False)
         sys.excepthook = self._recordUncaught
+
+    def unloadAll(self) -> None:
+        """Take all scripted modules down, the last one first."""
+        for name in reversed(self.loadedNames()):
+            self.unload(name)
+        self.app.processEvents()
 
     def release(self) -> None:
         """Take the hands off ``sys.excepthook``."""
@@ -244,9 +248,7 @@ class Host:
     def exitApplication(self) -> None:
         """Exit Slicer as far as modules see it: ``aboutToQuit``, then each module is unloaded."""
         self.app.aboutToQuit.emit()
-        for name in reversed(self.loadedNames()):
-            self.unload(name)
-        self.app.processEvents()
+        self.unloadAll()
 
     # -------------------------------------------------------------------------------------------- the user
 

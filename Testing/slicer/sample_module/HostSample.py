@@ -168,7 +168,7 @@ class HostSampleLogic(ScriptedLoadableModuleLogic):
         process.waitForStarted()
         process.write(json.dumps(values) + "\n")
         process.closeWriteChannel()
-        self.process = process
+        self.child = process
 
 
 class HostSampleTest(ScriptedLoadableModuleTest):
@@ -182,5 +182,6 @@ class HostSampleTest(ScriptedLoadableModuleTest):
         outputVolume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
         HostSampleLogic().process(inputVolume, outputVolume, 50)
         label = slicer.util.arrayFromVolume(outputVolume)
-        assert label.sum() == 1 and label[1, 2, 3] == 1
+        assert label.sum() == 1
+        assert label[1, 2, 3] == 1
         self.delayDisplay("Test passed")
