@@ -53,7 +53,7 @@ def check_image(volume: Volume, role: str) -> None:
         )
 
 
-def check_geometry(volume: Volume, role: str) -> None:
+def check_geometry(volume: Volume, role: str, *, smallest_side: int = SMALLEST_SIDE) -> None:
     """Require finite placement, spacing above zero, axes at right angles and a sane size; see :func:`check_image`."""
     label = f"The {role} {volume.name}"
     if not np.isfinite(volume.ras_from_ijk).all() or not np.array_equal(volume.ras_from_ijk[3], (0, 0, 0, 1)):
@@ -77,11 +77,11 @@ def check_geometry(volume: Volume, role: str) -> None:
             "Resample it onto a regular grid first; in 3D Slicer, harden its transform and use Resample Image.",
         )
     shown = " x ".join(str(side) for side in volume.shape[::-1])
-    if min(volume.shape) < SMALLEST_SIDE:
+    if min(volume.shape) < smallest_side:
         raise InputError(
             "image-too-small",
             f"{label} has {shown} voxels.",
-            f"Each side needs at least {SMALLEST_SIDE} voxels: choose a 3D image or a larger crop.",
+            f"Each side needs at least {smallest_side} voxels: choose a 3D image or a larger crop.",
         )
     if volume.array.size > LARGEST_VOXEL_COUNT:
         raise InputError(
