@@ -7,7 +7,6 @@ same transform, so that a landmark stays on its anatomy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,57 +25,48 @@ from autofuse_engine.events import Progress, Report, Warning, silent
 _POINT_TOLERANCE_MM = 1e-4
 
 
-@dataclass(frozen=True, kw_only=True)
-class ApplyOptions:
-    """How to carry an object.
-
-    Attributes:
-        labels: the image is a labelmap: keep its type and its values.
-        nearest: of a labelmap, take the nearest voxel's label instead of the label with the largest linear weight.
-        background: value outside of an image; None means zero, or the lowest value of its border where that is below
-            zero, as in CT.
-    """
-
-    labels: bool = False
-    nearest: bool = False
-    background: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.nearest and not self.labels:
-            raise ValueError("nearest goes with labels, received nearest without labels")
-        if self.labels and self.background is not None:
-            raise ValueError(f"background is for images, labelmaps get 0, received {self.background!r}")
-
-
-def apply_to_volume(
-    transform: SpatialTransform, volume: Volume, reference: Volume, options: ApplyOptions | None = None
+def apply_to_image(
+    transform: SpatialTransform, image: Volume, reference: Volume, *, background: float | None = None
 ) -> Volume:
-    """Carry an image or labelmap onto the reference's grid: ``warped(x) = volume(transform(x))``.
+    """Carry an image onto the reference's grid, trilinear: ``warped(x) = image(transform(x))``.
 
     Args:
-        transform: takes points of the reference to points of the volume.
-        volume: the image or labelmap.
+        transform: takes points of the reference to points of the image.
+        image: any scalar type.
         reference: gives the grid; for a registration's transform, the fixed image.
-        options: see :class:`ApplyOptions`.
+        background: value outside of the image; None means zero, or the lowest value of its border where that is
+            below zero, as in CT.
 
     Returns:
-        An image in float32 (float64 where it is), a labelmap in its own type.
+        float64 where the image is, else float32.
 
     Raises:
-        InputError: where the geometry of one of both cannot be used, or ``labels-not-integer``.
+        InputError: where the geometry of one of both cannot be used.
     """
-    options = options or ApplyOptions()
-    for item, role in ((volume, "image"), (reference, "reference image")):
-        check_geometry(item, role, smallest_side=1)
-    if not options.labels:
-        return resample_image(volume, transform, reference, background=options.background)
-    if not np.issubdtype(volume.array.dtype, np.integer):
+    _check_grids(image, reference)
+    return resample_image(image, transform, reference, background=background)
+
+
+def apply_to_labels(transform: SpatialTransform, labels: Volume, reference: Volume, *, nearest: bool = False) -> Volume:
+    """Carry a labelmap onto the reference's grid; its type and values are kept, outside is 0.
+
+    Args:
+        transform: takes points of the reference to points of the labelmap.
+        labels: integer labelmap.
+        reference: gives the grid.
+        nearest: take the nearest voxel's label instead of the label with the largest trilinear weight.
+
+    Raises:
+        InputError: ``labels-not-integer``, or where the geometry of one of both cannot be used.
+    """
+    _check_grids(labels, reference)
+    if not np.issubdtype(labels.array.dtype, np.integer):
         raise InputError(
             "labels-not-integer",
-            f"The labelmap {volume.name} holds values of the type {volume.array.dtype}.",
+            f"The labelmap {labels.name} holds values of the type {labels.array.dtype}.",
             "Choose a labelmap, whose values are whole numbers, or apply the transform to it as an image.",
         )
-    return resample_labels(volume, transform, reference, nearest=options.nearest)
+    return resample_labels(labels, transform, reference, nearest=nearest)
 
 
 def apply_to_points(transform: SpatialTransform, points: PointList, *, report: Report = silent) -> PointList:
@@ -98,13 +88,15 @@ def apply_to_points(transform: SpatialTransform, points: PointList, *, report: R
     return points.with_points(found.points_ras)
 
 
-def apply_files(
+def apply_transform(
     transform_path: str | Path,
     input_path: str | Path,
+    reference_path: str | Path | None,
     output_path: str | Path,
     *,
-    reference_path: str | Path | None = None,
-    options: ApplyOptions | None = None,
+    labels: bool = False,
+    nearest: bool = False,
+    background: float | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Read, carry and write an image, labelmap or point list, whichever the input is.
@@ -112,9 +104,11 @@ def apply_files(
     Args:
         transform_path: anything that ``read_transform`` reads.
         input_path: an image, or a ``.mrk.json``, ``.fcsv`` or ``.csv`` point list.
-        output_path: an image or a point list, as the input.
         reference_path: an image that gives the output's grid; needed for images, not used for points.
-        options: see :class:`ApplyOptions`.
+        output_path: an image or a point list, as the input.
+        labels: the image is a labelmap: keep its type and its values.
+        nearest: see :func:`apply_to_labels`; goes with ``labels``.
+        background: see :func:`apply_to_image`; does not go with ``labels``.
         report: receives progress and warnings.
 
     Returns:
@@ -123,7 +117,10 @@ def apply_files(
     Raises:
         InputError: ``reference-needed``, and whatever reading, carrying and writing raise.
     """
-    options = options or ApplyOptions()
+    if (nearest and not labels) or (background is not None and labels):
+        raise ValueError(
+            f"nearest goes with labels and background with images, received {labels=}, {nearest=}, {background=}"
+        )
     transform = read_transform(transform_path)
     if is_point_file(input_path):
         points = read_points(input_path)
@@ -136,10 +133,18 @@ def apply_files(
             f"Carrying the image {input_path} needs a reference image for the grid of the result.",
             "Name the fixed image of the registration as reference (the moving image for the inverse transform).",
         )
-    volume = read_labelmap(input_path) if options.labels else read_volume(input_path)
+    volume = read_labelmap(input_path) if labels else read_volume(input_path)
     reference = read_volume(reference_path)
     report(Progress(stage="outputs", fraction=0.3, text=f"carrying {volume.name}"))
-    warped = apply_to_volume(transform, volume, reference, options)
+    if labels:
+        warped = apply_to_labels(transform, volume, reference, nearest=nearest)
+    else:
+        warped = apply_to_image(transform, volume, reference, background=background)
     report(Progress(stage="saving", fraction=0.9, text=str(output_path)))
     write_volume(output_path, warped)
-    return {"kind": "labels" if options.labels else "image", "shape": list(warped.shape)}
+    return {"kind": "labels" if labels else "image", "shape": list(warped.shape)}
+
+
+def _check_grids(volume: Volume, reference: Volume) -> None:
+    check_geometry(volume, "image", smallest_side=1)
+    check_geometry(reference, "reference image", smallest_side=1)

@@ -99,8 +99,8 @@ def align(
         transform = search.run(kind)
         before, after = search.information(sitk.AffineTransform(3)), search.information(transform)
     moving_from_fixed_ras = LPS_FROM_RAS @ _matrix_of(transform) @ LPS_FROM_RAS
-    overlap = require_overlap(fixed, moving, moving_from_fixed_ras)
-    met_before = overlap_share(fixed, moving, np.eye(4)) >= _SMALLEST_OVERLAP
+    overlap = require_overlap(fixed, moving, moving_from_fixed_ras, fixed_mask, moving_mask)
+    met_before = overlap_share(fixed, moving, np.eye(4), fixed_mask, moving_mask) >= _SMALLEST_OVERLAP
     return AlignmentResult(
         moving_from_fixed_ras=moving_from_fixed_ras,
         information_before=before if met_before else math.nan,
@@ -110,13 +110,19 @@ def align(
     )
 
 
-def require_overlap(fixed: Volume, moving: Volume, moving_from_fixed_ras: NDArray) -> float:
+def require_overlap(
+    fixed: Volume,
+    moving: Volume,
+    moving_from_fixed_ras: NDArray,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+) -> float:
     """Share of overlap between the foregrounds (see :func:`overlap_share`), which must reach a tenth.
 
     Raises:
         InputError: ``no-overlap``.
     """
-    share = overlap_share(fixed, moving, moving_from_fixed_ras)
+    share = overlap_share(fixed, moving, moving_from_fixed_ras, fixed_mask, moving_mask)
     if share < _SMALLEST_OVERLAP:
         raise InputError(
             "no-overlap",

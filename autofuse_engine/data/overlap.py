@@ -40,22 +40,36 @@ def mass_center_ras(volume: Volume, mask: Volume | None = None) -> NDArray[np.fl
     return map_points(volume.ras_from_ijk, center_ijk)
 
 
-def overlap_share(fixed: Volume, moving: Volume, moving_from_fixed_ras: NDArray) -> float:
+def overlap_share(
+    fixed: Volume,
+    moving: Volume,
+    moving_from_fixed_ras: NDArray,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+) -> float:
     """Share of one foreground that lies in the other's foreground box, the larger of both directions, 0 to 1.
 
-    The larger one, so that an image of a part (a slab, one organ) fits into an image of the whole.
+    The larger one, so that an image of a part (a slab, one organ) fits into an image of the whole. With masks, only
+    the foreground inside of them counts.
     """
-    fixed_from_moving_ras = np.linalg.inv(moving_from_fixed_ras)
-    return max(_share_inside(fixed, moving, moving_from_fixed_ras), _share_inside(moving, fixed, fixed_from_moving_ras))
+    fixed_shown, moving_shown = (
+        foreground(volume.array) if mask is None else foreground(volume.array) & (mask.array != 0)
+        for volume, mask in ((fixed, fixed_mask), (moving, moving_mask))
+    )
+    moving_from_fixed_ijk = np.linalg.inv(moving.ras_from_ijk) @ moving_from_fixed_ras @ fixed.ras_from_ijk
+    return max(
+        _share_inside(fixed_shown, moving_shown, moving_from_fixed_ijk),
+        _share_inside(moving_shown, fixed_shown, np.linalg.inv(moving_from_fixed_ijk)),
+    )
 
 
-def _share_inside(volume: Volume, other: Volume, other_from_volume_ras: NDArray) -> float:
-    step = max(1, round((volume.array.size / _POINTS) ** (1 / 3)))
-    points_ijk = np.argwhere(foreground(volume.array)[::step, ::step, ::step])[:, ::-1] * step
-    shown = foreground(other.array)
-    box = [np.flatnonzero(shown.any(axis=axes))[[0, -1]] for axes in ((0, 1), (0, 2), (1, 2))]
+def _share_inside(shown: NDArray[np.bool_], other: NDArray[np.bool_], other_from_shown_ijk: NDArray) -> float:
+    step = max(1, round((shown.size / _POINTS) ** (1 / 3)))
+    points_ijk = np.argwhere(shown[::step, ::step, ::step])[:, ::-1] * step
+    if not len(points_ijk) or not other.any():
+        return 0.0
+    box = [np.flatnonzero(other.any(axis=axes))[[0, -1]] for axes in ((0, 1), (0, 2), (1, 2))]
     lowest, highest = np.transpose(box)
-    other_from_volume_ijk = np.linalg.inv(other.ras_from_ijk) @ other_from_volume_ras @ volume.ras_from_ijk
-    points_other = map_points(other_from_volume_ijk, points_ijk)
+    points_other = map_points(other_from_shown_ijk, points_ijk)
     inside = ((points_other >= lowest - 0.5) & (points_other <= highest + 0.5)).all(axis=1)
-    return float(inside.mean()) if len(inside) else 0.0
+    return float(inside.mean())
