@@ -96,7 +96,7 @@ class RefinementConfig(Config):
     smoothing_vox: float = 1.0
     radius: int = 3
     coarse_radius: int = 2
-    smoothness: float = 0.7
+    smoothness: float = 1.0
     folding: float = 10.0
     folding_margin: float = 0.1
     coarsest_side: int = 16

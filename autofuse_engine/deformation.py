@@ -14,7 +14,7 @@ from autofuse_engine.data.preprocessing import Grid
 from autofuse_engine.data.transform import GridStep, MatrixStep, SpatialTransform
 from autofuse_engine.data.volume import Volume, map_points
 from autofuse_engine.spatial.grid import voxel_map
-from autofuse_engine.spatial.integrate import integrate, invert, polish_inverse
+from autofuse_engine.spatial.integrate import integrate, polish_inverse
 from autofuse_engine.spatial.jacobian import folding, jacobian_determinant
 from autofuse_engine.spatial.resample import resample, resample_displacement
 
@@ -49,7 +49,7 @@ def deform(velocity_vox: Tensor, grid: Grid) -> Deformation:
     width = _taper_width(velocity_vox)
     tapered = taper(velocity_vox, width)
     displacement = integrate(tapered, _SQUARINGS)
-    inverse = polish_inverse(displacement, invert(displacement, integrate(-tapered, _SQUARINGS)))
+    inverse = polish_inverse(displacement, integrate(-tapered, _SQUARINGS))
     return Deformation(grid=grid.padded(width), displacement_vox=displacement.cpu(), inverse_vox=inverse.cpu())
 
 

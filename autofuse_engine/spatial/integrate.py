@@ -36,43 +36,17 @@ def squarings_for(velocity_vox: Tensor, longest_step_vox: float = 0.25) -> int:
     return max(0, math.ceil(math.log2(longest / longest_step_vox))) if longest > longest_step_vox else 0
 
 
-def invert(displacement_vox: Tensor, guess_vox: Tensor, iterations: int = 8, tolerance_vox: float = 1e-4) -> Tensor:
-    """Inverse of ``x -> x + displacement(x)`` by the fixed-point iteration ``w(y) = -displacement(y + w(y))``.
-
-    Args:
-        displacement_vox: ``(B, 3, D, H, W)``, voxels.
-        guess_vox: same shape; ``integrate(-velocity)`` is a close one.
-        iterations: at most this many.
-        tolerance_vox: ends earlier when no voxel moves by more.
-
-    Returns:
-        ``(B, 3, D, H, W)``: at the grid's nodes the inverse of the interpolated field. Voxels at which the iteration
-        does not contract (steep fields) keep the guess.
-    """
-    inverse = guess_vox
-    residual = torch.full_like(inverse[:, :1], math.inf)
-    for _ in range(iterations):
-        update = -warp(displacement_vox, inverse)
-        change = (update - inverse).norm(dim=1, keepdim=True)
-        better = change < residual
-        inverse = torch.where(better, update, inverse)
-        residual = torch.where(better, change, residual)
-        if float(change.amax()) < tolerance_vox:
-            break
-    return inverse
-
-
-def polish_inverse(displacement_vox: Tensor, inverse_vox: Tensor, rounds: int = 2) -> Tensor:
-    """Make an inverse field fit between the nodes too, where :func:`invert` does not look.
+def polish_inverse(displacement_vox: Tensor, inverse_vox: Tensor, rounds: int = 3) -> Tensor:
+    """Make the interpolated inverse undo the interpolated field, at the nodes of the grid and between them.
 
     Each round measures ``inverse(x + displacement(x)) + displacement(x)``, which should be zero, at the nodes and at
     the centres of the cells' faces, and subtracts from every node the weighted mean of what its neighbourhood shows
-    (the simultaneous iterative reconstruction technique). Measured on brains at 2 mm: the mean error falls by 37 %.
+    (the simultaneous iterative reconstruction technique).
 
     Args:
         displacement_vox: ``(B, 3, D, H, W)``, voxels.
-        inverse_vox: same shape; an inverse that is right at the nodes.
-        rounds: two suffice; the error then stays where the grid's resolution puts it.
+        inverse_vox: same shape; ``integrate(-velocity)``.
+        rounds: three suffice; the error then stays where the grid's resolution puts it.
     """
     grid = voxel_grid(displacement_vox.shape[2:], displacement_vox.device)
     for _ in range(rounds):

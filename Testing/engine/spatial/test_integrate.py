@@ -1,0 +1,124 @@
+"""Flows of velocity fields, their inverses and their Jacobian determinants, against closed forms."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from autofuse_engine.spatial.grid import voxel_grid
+from autofuse_engine.spatial.integrate import integrate, polish_inverse, squarings_for
+from autofuse_engine.spatial.jacobian import folding, jacobian_determinant
+from autofuse_engine.spatial.warp import compose, sample
+
+SHAPE = (18, 22, 20)
+
+
+def bump(size_vox: float, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
+    """A smooth random velocity that falls to zero at the border."""
+    generator = torch.Generator().manual_seed(seed)
+    field = F.interpolate(torch.randn(1, 3, 4, 5, 4, generator=generator), shape, mode="trilinear", align_corners=True)
+    window = torch.ones(1, 1, *shape)
+    for axis, side in enumerate(shape):
+        profile = torch.sin(torch.linspace(0, np.pi, side)) ** 2
+        window = window * profile.view([-1 if a == axis + 2 else 1 for a in range(5)])
+    return size_vox * field * window
+
+
+def test_a_constant_velocity_moves_by_itself() -> None:
+    velocity = torch.tensor([0.7, -1.1, 0.4]).view(1, 3, 1, 1, 1).expand(1, 3, *SHAPE)
+    assert torch.allclose(integrate(velocity), velocity, atol=1e-5)
+
+
+def test_a_linear_velocity_grows_exponentially() -> None:
+    center = (torch.tensor(SHAPE) - 1).view(1, 3, 1, 1, 1) / 2
+    rates = torch.tensor([0.10, -0.15, 0.05]).view(1, 3, 1, 1, 1)
+    away = voxel_grid(SHAPE) - center
+    displacement = integrate(rates * away, 12)
+    inner = (slice(None), slice(None), *[slice(6, -6)] * 3)
+    assert torch.allclose(displacement[inner], ((torch.exp(rates) - 1) * away)[inner], atol=2e-3)
+
+
+def test_a_rotating_velocity_turns_by_its_angle() -> None:
+    center = (torch.tensor(SHAPE) - 1).view(1, 3, 1, 1, 1) / 2
+    away = voxel_grid(SHAPE) - center
+    angle = 0.3
+    velocity = torch.stack([torch.zeros_like(away[:, 0]), -angle * away[:, 2], angle * away[:, 1]], dim=1)
+    displacement = integrate(velocity, 10)[:, :, 9, 8:14, 7:13]
+    away = away[:, :, 9, 8:14, 7:13]
+    turned = torch.stack(
+        [away[:, 0], np.cos(angle) * away[:, 1] - np.sin(angle) * away[:, 2],
+         np.sin(angle) * away[:, 1] + np.cos(angle) * away[:, 2]], dim=1)  # fmt: skip
+    assert torch.allclose(displacement, turned - away, atol=5e-3)
+
+
+def test_squaring_equals_many_small_euler_steps() -> None:
+    velocity = bump(1.5).double()
+    places = voxel_grid(SHAPE, dtype=torch.float64)
+    for _ in range(1024):
+        places = places + sample(velocity, places) / 1024
+    error = (integrate(velocity, 7) - (places - voxel_grid(SHAPE, dtype=torch.float64))).norm(dim=1)
+    assert float(error.mean()) < 0.01
+    assert float(error.max()) < 0.15
+
+
+def test_the_flow_of_the_opposite_velocity_is_the_inverse() -> None:
+    velocity = bump(2.0, seed=2)
+    assert float(integrate(velocity).abs().max()) > 1.5
+    there_and_back = compose(integrate(velocity), integrate(-velocity))
+    assert float(there_and_back.norm(dim=1).mean()) < 0.02
+
+
+def test_polishing_makes_the_inverse_fit_at_points_between_the_nodes() -> None:
+    velocity = bump(3.0, seed=5)
+    there, back = integrate(velocity), integrate(-velocity)
+    generator = torch.Generator().manual_seed(1)
+    places = torch.rand(1, 3, 1, 1, 4000, generator=generator) * (torch.tensor(SHAPE) - 7.0).view(1, 3, 1, 1, 1) + 3
+    moved = places + sample(there, places)
+
+    def error(inverse: torch.Tensor) -> float:
+        return float((moved + sample(inverse, moved) - places).norm(dim=1).mean())
+
+    assert error(polish_inverse(there, back)) < 0.8 * error(back)
+
+
+def test_squarings_keep_the_first_step_short() -> None:
+    velocity = torch.zeros(1, 3, 4, 5, 6)
+    assert squarings_for(velocity) == 0
+    velocity[0, 1, 2, 2, 2] = -3.1
+    assert squarings_for(velocity, 0.5) == 3
+    assert 3.1 / 2**3 <= 0.5 < 3.1 / 2**2
+
+
+def test_integration_has_the_gradient_of_its_own_formula() -> None:
+    generator = torch.Generator().manual_seed(8)
+    velocity = (torch.rand(1, 3, 4, 5, 6, generator=generator, dtype=torch.float64) + 0.1).requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda v: integrate(v, 2), (velocity,))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_fold_along_any_single_axis_is_negative(axis: int) -> None:
+    displacement = torch.zeros(1, 3, *SHAPE)
+    displacement[:, axis] = -2.0 * voxel_grid(SHAPE)[:, axis]
+    determinant = jacobian_determinant(displacement)
+    assert determinant.shape == (1, *(side - 1 for side in SHAPE))
+    assert torch.allclose(determinant, torch.tensor(-1.0))
+    assert folding(determinant) == (100.0, determinant.numel())
+
+
+def test_the_determinant_of_a_linear_map_is_that_of_its_matrix() -> None:
+    matrix = torch.tensor([[0.1, 0.4, -0.2], [-0.3, 0.2, 0.1], [0.25, -0.15, -0.1]], dtype=torch.float64)
+    coordinates = voxel_grid((4, 5, 6), dtype=torch.float64)
+    displacement = (matrix @ coordinates.flatten(2)).view_as(coordinates)
+    expected = float(np.linalg.det(np.eye(3) + matrix.numpy()))
+    assert torch.allclose(jacobian_determinant(displacement), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_smooth_flow_does_not_fold_and_its_inverse_has_the_reciprocal_determinant() -> None:
+    velocity = bump(1.2, seed=7)
+    there, back = integrate(velocity), integrate(-velocity)
+    determinant = jacobian_determinant(there)
+    assert folding(determinant) == (0.0, 0)
+    at_center = jacobian_determinant(back)
+    places = voxel_grid(tuple(determinant.shape[1:])) + 0.5
+    product = determinant * sample(at_center[:, None], places + sample(there, places) - 0.5)[:, 0]
+    assert float((product - 1).abs().mean()) < 0.03
