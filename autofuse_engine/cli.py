@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         return made
 
     _add_register(add(commands, "register", _register, "Register a moving image to a fixed image."))
-    _add_apply(add(commands, "apply", _apply, "Carry an image or labelmap through a transform that was computed."))
+    _add_apply(add(commands, "apply", _apply, "Carry an image, labelmap or point list through a transform."))
     models = commands.add_parser("models", help="List, show, import and delete models.", description="Models.")
     kinds = models.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add(kinds, "list", _models_list, "List the models at hand.")
@@ -138,10 +138,15 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
 
 def _add_apply(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("transform", type=Path, metavar="TRANSFORM", help="transform.h5 of a registration")
-    parser.add_argument("input", type=Path, metavar="INPUT", help="image in the moving image's place")
-    parser.add_argument("-r", "--reference", type=Path, required=True, metavar="FILE", help="gives the grid")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="image file to write")
-    parser.add_argument("--labels", action="store_true", help="the input is a labelmap: no new values arise")
+    parser.add_argument("input", type=Path, metavar="INPUT",
+                        help="image or point list (.mrk.json, .fcsv, .csv) in the moving image's place")  # fmt: skip
+    parser.add_argument("-r", "--reference", type=Path, metavar="FILE",
+                        help="image that gives the grid, such as the fixed one; points need none")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="file to write")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--labels", action="store_true", help="the input is a labelmap: no new values arise")
+    kind.add_argument("--background", type=float, metavar="VALUE",
+                      help="outside of the image (default: 0, or its lowest border value where below 0)")  # fmt: skip
 
 
 def _register(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from autofuse_engine.application import apply_transform
 from autofuse_engine.configs import INITIAL_ALIGNMENTS, RegistrationConfig
 from autofuse_engine.data.files import read_labelmap, read_volume
 from autofuse_engine.data.points import read_points
@@ -74,11 +75,12 @@ def run_registration(
             content = _save(options, inputs, result, folder, display, cancelled)
             save_more(inputs, folder.partial)
         cancelled.check()
-        files = {name: str(path) for name, path in folder.commit().items()}
+        files = folder.commit()
     if options.json:
         verdict = judge(content)
         shown = {"level": verdict.level, "text": verdict.text}
-        print_json({"status": "ok", "files": files, "report": content, "verdict": shown})
+        paths = {name: str(path) for name, path in files.items()}
+        print_json({"status": "ok", "files": paths, "report": content, "verdict": shown})
     elif not options.quiet:
         print_result(content, files, f"{inputs.moving.name} registered to {inputs.fixed.name}")
     return 0
@@ -138,20 +140,28 @@ def read_inputs(options: argparse.Namespace, report: Callable[[Event], None]) ->
         moving_labels=told(options.moving_labels, read_labelmap),
         fixed_mask=told(options.fixed_mask, read_labelmap),
         moving_mask=told(options.moving_mask, read_labelmap),
-        fixed_points_ras=told(options.fixed_points, read_points),
-        moving_points_ras=told(options.moving_points, read_points),
+        fixed_points_ras=told(options.fixed_points, _read_landmarks),
+        moving_points_ras=told(options.moving_points, _read_landmarks),
     )
 
 
 def apply_command(options: argparse.Namespace) -> int:
     """``autofuse apply``."""
-    from autofuse_engine.application import apply_transform
-
-    apply_transform(options.transform, options.input, options.reference, options.output, labels=options.labels)
+    require_packages(*([] if options.quiet else ["rich"]))
+    with ProgressDisplay(quiet=options.quiet) as display:
+        figures = apply_transform(
+            options.transform,
+            options.input,
+            options.reference,
+            options.output,
+            labels=options.labels,
+            background=options.background,
+            report=display,
+        )
     if options.json:
-        print_json({"status": "ok", "files": {"output": str(options.output)}})
+        print_json({"status": "ok", "files": {"output": str(options.output)}, "report": figures})
     elif not options.quiet:
-        print(f"Wrote {options.output}")
+        print(f"Wrote {options.output} ({figures['kind']}).")
     return 0
 
 
@@ -178,6 +188,10 @@ def _save(
         save_overview(folder.partial / OVERVIEW, inputs.fixed, inputs.moving, result, labels)
     save_report(result.report, folder.partial)
     return result.report
+
+
+def _read_landmarks(path: Path) -> NDArray:
+    return read_points(path).points_ras
 
 
 def _initial_matrix(text: str) -> NDArray:

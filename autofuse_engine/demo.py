@@ -11,9 +11,6 @@ from autofuse_engine.data.files import write_volume
 from autofuse_engine.data.synthetic import make_pair
 from autofuse_engine.events import Event, Progress
 
-SHAPE = (60, 84, 72)
-"""Of the generated pair: not cubic, and small enough for a laptop's CPU."""
-
 
 def demo_command(options: argparse.Namespace) -> int:
     """``autofuse demo``."""
@@ -21,7 +18,7 @@ def demo_command(options: argparse.Namespace) -> int:
 
     def generate(report: Callable[[Event], None]) -> Inputs:
         report(Progress(stage="check", fraction=0.0, text="generating a pair"))
-        pair = make_pair(options.seed, SHAPE)
+        pair = make_pair(options.seed)
         return Inputs(
             fixed=pair.fixed,
             moving=pair.moving,

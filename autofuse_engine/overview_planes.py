@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autofuse_engine.data.overlap import foreground, intensity_range
 from autofuse_engine.data.volume import Volume, map_points
 from autofuse_engine.spatial.warp import sample
 
-_FOREGROUND_SHARE = 0.15
 _MARGIN_SHARE = 0.04
 _MOST_PIXELS = 320
 _FEWEST_PIXELS = 160
@@ -82,10 +82,10 @@ def slice_of(volume: Volume, plane: Plane, *, nearest: bool = False) -> NDArray[
 
 
 def display_range(volume: Volume) -> tuple[float, float]:
-    """Intensities that a picture shows as black and white: 0.5th percentile and 99.5th of the foreground."""
-    survey = _survey(volume)[0]
-    low, high = (float(value) for value in np.percentile(survey, (0.5, 99.5)))
-    bright = survey[survey > low + _FOREGROUND_SHARE * (high - low)]
+    """Intensities that a picture shows as black and white: the background and the foreground's 99.5th percentile."""
+    values, _ = _survey(volume)
+    low, high = intensity_range(values)
+    bright = values[foreground(values)]
     high = float(np.percentile(bright, 99.5)) if bright.size else high
     return (low, high) if high > low else (low, low + 1.0)
 
@@ -93,14 +93,12 @@ def display_range(volume: Volume) -> tuple[float, float]:
 def foreground_box_ras(volume: Volume) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Centre, lower and upper corner ``(3,)`` of what stands out of the background, RAS mm, with a small margin."""
     values, step = _survey(volume)
-    low, high = np.percentile(values, (0.5, 99.5))
-    found = np.argwhere(values > low + _FOREGROUND_SHARE * (high - low))
-    if not len(found):
-        found = np.argwhere(np.ones_like(values, dtype=bool))
+    inside = foreground(values)
+    found = np.argwhere(inside if inside.any() else np.ones_like(inside))
     points = map_points(volume.ras_from_ijk, found[:, ::-1] * step)
     lower, upper = np.percentile(points, 0.2, axis=0), np.percentile(points, 99.8, axis=0)
     margin = np.maximum((upper - lower).max() * _MARGIN_SHARE, volume.spacing_mm.max())
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.shape[::-1])) - 0.5
+    corners = np.array(list(np.ndindex(2, 2, 2))) * np.array(volume.shape[::-1]) - 0.5
     view = map_points(volume.ras_from_ijk, corners)
     return points.mean(axis=0), np.maximum(lower - margin, view.min(0)), np.minimum(upper + margin, view.max(0))
 

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -130,15 +131,16 @@ def scaled(report: Callable[[Event], None], start: float, end: float) -> Callabl
     return forward
 
 
-def print_result(report: Mapping[str, Any], files: Mapping[str, str], title: str) -> None:
+def print_result(report: Mapping[str, Any], files: Mapping[str, Path], title: str) -> None:
     """The figures of a registration, where its files are, and a sentence on what they mean, on stdout."""
     from rich.console import Console
 
     console = Console()
     console.print(_metric_table(report, title))
     console.print(_fact_table(report))
-    if files:
-        console.print(table(("file", "path"), list(files.items()), title="Files"))
+    for folder in dict.fromkeys(path.parent for path in files.values()):
+        names = ", ".join(name for name, path in files.items() if path.parent == folder)
+        console.print(f"Files in {folder}: {names}", highlight=False, markup=False)
     verdict = judge(report)
     console.print(verdict.text, style=f"bold {_COLOR_OF_LEVEL[verdict.level]}", highlight=False, markup=False)
 

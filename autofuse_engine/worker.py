@@ -34,6 +34,7 @@ class Job:
     name: str
     spec: Mapping[str, Any]
     cancelled: threading.Event = field(default_factory=threading.Event)
+    finish_early: threading.Event = field(default_factory=threading.Event)
 
 
 def serve(idle_seconds: float = 300.0) -> NoReturn:
@@ -127,6 +128,8 @@ class Inbox:
             self._outbox.refuse(0, f"A request is an object, received {text[:80]}.")
         elif "cancel" in request:
             self._cancel(request["cancel"])
+        elif "finish" in request:
+            self._finish(request["finish"])
         else:
             self._enqueue(request)
 
@@ -157,6 +160,13 @@ class Inbox:
         if waiting is not None:
             self._outbox.send(waiting.id, error_event(CancelledError()))
 
+    def _finish(self, job_id: Any) -> None:
+        """A job that searches shall go on with the best that it has; one that waits will hardly search at all."""
+        with self._changed:
+            for job in (*self._waiting, *([self._running] if self._running else [])):
+                if job.id == job_id:
+                    job.finish_early.set()
+
     def _close(self) -> None:
         with self._changed:
             self._closed = True
@@ -178,7 +188,8 @@ def error_event(error: BaseException) -> Error:
 
 def _run(jobs: Any, job: Job, outbox: Outbox) -> None:
     try:
-        answer = jobs.run(job.name, job.spec, lambda event: outbox.send(job.id, event), job.cancelled.is_set)
+        stops = {"cancelled": job.cancelled.is_set, "finish_early": job.finish_early.is_set}
+        answer = jobs.run(job.name, job.spec, report=lambda event: outbox.send(job.id, event), **stops)
     except AutoFuseError as error:
         outbox.send(job.id, error_event(error))
     except Exception as error:

@@ -16,7 +16,7 @@ from autofuse_engine.data.transform import GridStep, MatrixStep, SpatialTransfor
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.devices import list_devices
 from autofuse_engine.errors import CancelledError, FileError, InputError
-from autofuse_engine.events import Event, Progress, Result
+from autofuse_engine.events import Progress, Report, Result
 from autofuse_engine.registration import ModelCache, RegistrationResult, register
 from autofuse_engine.terminal import scaled
 from autofuse_engine.verdict import judge
@@ -26,8 +26,7 @@ _POINTS = ("fixed_points_ras", "moving_points_ras")
 _IMAGES = ("warped", "warped_labels", "jacobian", "displacement_magnitude", "uncertainty")
 _SAVING_STARTS = 0.97
 
-Report = Callable[[Event], None]
-Cancelled = Callable[[], bool]
+Asked = Callable[[], bool]
 
 
 class Jobs:
@@ -35,10 +34,19 @@ class Jobs:
 
     def __init__(self) -> None:
         self._models = ModelCache()
-        self._kinds = {"register": self._register, "devices": self._devices, "models": self._list_models}
+        self._kinds = {"register": self._register, "devices": _devices, "models": _models}
 
-    def run(self, name: str, spec: Mapping[str, Any], report: Report, cancelled: Cancelled) -> Result:
+    def run(
+        self, name: str, spec: Mapping[str, Any], *, report: Report, cancelled: Asked, finish_early: Asked
+    ) -> Result:
         """Do one job.
+
+        Args:
+            name: its kind.
+            spec: what the request says.
+            report: receives its events, except for the answer.
+            cancelled: asked between steps; True ends the job with an error.
+            finish_early: asked between steps of a search; True goes on with the best result so far.
 
         Raises:
             InputError: ``job-unknown``, ``request-invalid``, ``options-invalid``.
@@ -47,9 +55,9 @@ class Jobs:
         if name not in self._kinds:
             known = ", ".join(self._kinds)
             raise InputError("job-unknown", f"There is no job {name!r}.", f"The worker knows {known}.")
-        return self._kinds[name](spec, report, cancelled)
+        return self._kinds[name](spec, report, cancelled, finish_early)
 
-    def _register(self, spec: Mapping[str, Any], report: Report, cancelled: Cancelled) -> Result:
+    def _register(self, spec: Mapping[str, Any], report: Report, cancelled: Asked, finish_early: Asked) -> Result:
         known = {*_VOLUMES, *_POINTS, "config", "folder"}
         if unknown := sorted(set(spec) - known):
             raise _invalid(f"The spec of register does not know {', '.join(unknown)}.")
@@ -67,23 +75,26 @@ class Jobs:
             config=config,
             report=scaled(report, 0.0, _SAVING_STARTS),
             cancelled=cancelled,
+            finish_early=finish_early,
             models=self._models,
         )
         report(Progress(stage="saving", fraction=_SAVING_STARTS))
         return _save(result, folder, cancelled)
 
-    def _devices(self, spec: Mapping[str, Any], report: Report, cancelled: Cancelled) -> Result:
-        return Result(report={"devices": list_devices()})
 
-    def _list_models(self, spec: Mapping[str, Any], report: Report, cancelled: Cancelled) -> Result:
-        models = [
-            {"name": entry.name, "shipped": entry.shipped, "problem": entry.problem, "size_bytes": entry.size_bytes}
-            for entry in catalog.list_models()
-        ]
-        return Result(report={"models": models})
+def _devices(*_: Any) -> Result:
+    return Result(report={"devices": list_devices()})
 
 
-def _save(result: RegistrationResult, folder: Path, cancelled: Cancelled) -> Result:
+def _models(*_: Any) -> Result:
+    models = [
+        {"name": entry.name, "shipped": entry.shipped, "problem": entry.problem, "size_bytes": entry.size_bytes}
+        for entry in catalog.list_models()
+    ]
+    return Result(report={"models": models})
+
+
+def _save(result: RegistrationResult, folder: Path, cancelled: Asked) -> Result:
     """Write every array of a result into the folder; none stays behind when one cannot be written."""
     arrays: dict[str, NDArray] = {}
     places: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """A real worker process whose registration is staged: the name of the fixed image says how it behaves.
 
-``slow`` polls for cancellation, ``deaf`` never does, ``noisy`` prints in every way there is, ``broken`` and ``refused``
-raise; any other name gives the result of :func:`fake_register` at once.
+``slow`` polls for cancellation and for an early finish, ``deaf`` never does, ``noisy`` prints in every way there is,
+``broken`` and ``refused`` raise; any other name gives the result of :func:`fake_register` at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from fake_registration import fake_register
 
 import autofuse_engine.worker_jobs as worker_jobs
+from autofuse_engine.data.volume import Volume
 from autofuse_engine.errors import CancelledError, InputError
 from autofuse_engine.events import Progress
 from autofuse_engine.registration import RegistrationResult
@@ -22,7 +23,7 @@ from autofuse_engine.worker import serve
 
 
 def staged_register(
-    fixed: Any, moving: Any, config: Any, *, report: Any, cancelled: Any, **more: Any
+    fixed: Volume, moving: Volume, *, report: Any, cancelled: Any, finish_early: Any, **more: Any
 ) -> RegistrationResult:
     """See the module."""
     report(Progress(stage="check", fraction=0.0, text=fixed.name))
@@ -30,6 +31,8 @@ def staged_register(
         for step in range(1000):
             if cancelled():
                 raise CancelledError
+            if finish_early():
+                break
             report(Progress(stage="refinement", fraction=step / 1000))
             time.sleep(0.03)
     elif fixed.name == "deaf":

@@ -15,6 +15,7 @@ from fake_registration import fake_register
 from autofuse_engine import __version__, cli, commands
 from autofuse_engine.configs import NETWORKS, RegistrationConfig
 from autofuse_engine.data.files import read_labelmap, read_volume, write_volume
+from autofuse_engine.data.points import read_points
 from autofuse_engine.data.transform_files import read_transform
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.errors import InputError
@@ -244,6 +245,29 @@ def test_apply_carries_labels_through_a_transform_file(
     assert str(output) in capsys.readouterr().out
     carried = read_labelmap(output)
     np.testing.assert_array_equal(carried.array, read_labelmap(pair / "out" / "warped_labels.nii.gz").array)
+
+
+def test_apply_carries_points_against_the_resampling_transform_and_needs_no_reference(
+    pair: Path, staged: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert register(pair, "-q", "--no-overview") == 0
+    on_fixed = np.array([[-6.0, 2.0, 1.0], [-11.0, 5.0, -7.0]])
+    on_moving = read_transform(pair / "out" / "transform.h5").transform_points(on_fixed)
+    rows = "".join(f"{x:.9f},{y:.9f},{z:.9f}\n" for x, y, z in on_moving)
+    (pair / "moving.csv").write_text("r,a,s\n" + rows, encoding="utf-8")
+    paths = [str(pair / "out" / "transform.h5"), str(pair / "moving.csv")]
+    assert cli.main(["apply", *paths, "-o", str(pair / "carried.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["report"] == {"kind": "points", "points": 2}
+    np.testing.assert_allclose(read_points(pair / "carried.csv").points_ras, on_fixed, atol=1e-3)
+
+
+def test_landmark_files_reach_the_registration_in_ras(pair: Path, staged: Calls) -> None:
+    (pair / "fixed.csv").write_text("l,p,s,label\n1,2,3,nose\n", encoding="utf-8")
+    (pair / "moving.csv").write_text("r,a,s\n4,5,6\n", encoding="utf-8")
+    points = [f"--{name}-points={pair / name}.csv" for name in ("fixed", "moving")]
+    assert register(pair, "-q", "--no-overview", *points) == 0
+    np.testing.assert_array_equal(staged[0]["fixed_points_ras"], [[-1, -2, 3]])
+    np.testing.assert_array_equal(staged[0]["moving_points_ras"], [[4, 5, 6]])
 
 
 def test_help_and_version_are_there_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,13 +57,13 @@ class Worker:
         self.process.stdin.write(line.encode("utf-8") + b"\n")
         self.process.stdin.flush()
 
-    def event(self, timeout_s: float = 60) -> dict[str, Any]:
+    def event(self, timeout_s: float = 30) -> dict[str, Any]:
         event = self._events.get(timeout=timeout_s)
         if event is None:
             raise EOFError(self.log.read_text(encoding="utf-8", errors="replace"))
         return event
 
-    def answer(self, job_id: int, timeout_s: float = 60) -> dict[str, Any]:
+    def answer(self, job_id: int, timeout_s: float = 30) -> dict[str, Any]:
         """Skip to the result or error of a job."""
         while True:
             event = self.event(timeout_s)
@@ -195,6 +195,15 @@ def test_a_running_job_stops_within_a_second_and_the_next_one_runs(staged: Worke
     assert staged.answer(15)["event"] == "result"
 
 
+def test_a_search_that_shall_finish_early_goes_on_to_its_result(staged: Worker, tmp_path: Path) -> None:
+    staged.send(job(29, tmp_path, "slow"))
+    staged.await_stage(29, "refinement")
+    staged.send({"finish": 29})
+    answer = staged.answer(29, timeout_s=5)
+    assert answer["event"] == "result"
+    assert "warped" in answer["files"]
+
+
 def test_a_waiting_job_is_cancelled_at_once_and_jobs_run_one_after_the_other(staged: Worker, tmp_path: Path) -> None:
     staged.send(job(16, tmp_path / "a", "slow"))
     staged.send(job(17, tmp_path / "b"))
@@ -312,7 +321,7 @@ def test_devices_name_the_cpu_and_its_memory(staged: Worker) -> None:
     staged.send({"id": 28, "job": "devices"})
     cpu = staged.answer(28)["report"]["devices"][0]
     assert cpu["id"] == "cpu"
-    assert cpu["total_gib"] is None or cpu["total_gib"] >= cpu["free_gib"] > 0
+    assert cpu["free_gib"] > 0 if sys.platform in ("linux", "win32") else cpu["free_gib"] is None
 
 
 @pytest.mark.parametrize("behaviour", ["idle", "slow", "deaf"])
