@@ -106,7 +106,11 @@ class ModelCard(Config):
         _require(is_model_name(self.name), "name has letters, digits, '.', '_', '-', at most 64", self.name)
         for part, kind in _PARTS.items():
             value = getattr(self, part)
-            _require(isinstance(value, kind) or (part == "weights" and value is None), f"{part} is known", value)
+            _require(
+                isinstance(value, kind) or (part == "weights" and value is None),
+                f"{part} is a dictionary of its fields",
+                value,
+            )
         for item in ("title", "licence", "attribution", "citation"):
             _require(isinstance(getattr(self, item), str), f"{item} is text", getattr(self, item))
         _require(isinstance(self.training, Mapping), "training is a dictionary", self.training)

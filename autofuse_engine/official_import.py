@@ -144,7 +144,7 @@ def release_names(*, large_kernels: bool) -> dict[str, str]:
             modules[f"{theirs}.conv_{stage}.Conv_1"] = f"{ours}.stages.{stage - 1}.first"
             modules[f"{theirs}.conv_{stage}.Conv_2"] = f"{ours}.stages.{stage - 1}.second"
     for stage in range(2, 9):
-        theirs, ours = f"FusionPath.FG_{stage}", f"gates.{stage - 1}"
+        theirs, ours = f"FusionPath.FG_{stage}", f"gates.{stage - 2}"
         modules[f"{theirs}.Conv"] = f"{ours}.match"
         modules[f"{theirs}.Conv_in"] = f"{ours}.pair_logit"
         modules[f"{theirs}.Conv_con"] = f"{ours}.matched_logit"

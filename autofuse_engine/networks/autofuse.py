@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from autofuse_engine.networks.blocks import activate_and_normalise
+from autofuse_engine.networks import lean
+from autofuse_engine.networks.blocks import convolve, convolve_activate_normalise
 from autofuse_engine.networks.paths import Path
-
-SIZE_MULTIPLE = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,18 +50,18 @@ class AutoFuse(nn.Module):
     Args:
         single_image_path: sees each image alone, with the same weights.
         pair_path: sees both images; twice as wide.
-        gates: for each stage of the pair path the module that fuses ``(pair, singles)`` features into the output
-            and a mean weight, or None where the stage's output stays as it is.
+        gates: for each stage but the first, the module that fuses ``(pair, fixed, moving)`` features into the
+            stage's output and a mean weight.
         head: takes the last stage's output to the velocity.
     """
 
     def __init__(
-        self, single_image_path: Path, pair_path: Path, gates: Sequence[nn.Module | None], head: VelocityHead
+        self, single_image_path: Path, pair_path: Path, gates: Sequence[nn.Module], head: VelocityHead
     ) -> None:
         super().__init__()
         self.single_image_path = single_image_path
         self.pair_path = pair_path
-        self.gates = nn.ModuleDict({str(number): gate for number, gate in enumerate(gates) if gate is not None})
+        self.gates = nn.ModuleList(gates)
         self.head = head
 
     def forward(self, fixed: Tensor, moving: Tensor, *, log_variance: bool | None = None) -> NetworkOutput:
@@ -75,25 +75,36 @@ class AutoFuse(nn.Module):
         Raises:
             ValueError: if a shape breaks these rules.
         """
-        _check_shapes(fixed, moving)
-        images = torch.cat([fixed, moving], dim=1)
-        # One sample per image, fixed and moving in turn: viewed with twice the channels, that is [fixed, moving].
-        alone = images.reshape(-1, 1, *images.shape[2:])
-        singles = self.single_image_path.features(alone)
+        self._check(fixed, moving)
+        log_variance = self.training if log_variance is None else log_variance
+        if lean.suits(fixed[:1], *self.parameters()) and not moving.requires_grad:
+            with torch.autocast("cpu", enabled=False):
+                pairs = zip(fixed.split(1), moving.split(1), strict=True)
+                return _stacked([self._predict(*pair, log_variance=log_variance) for pair in pairs])
+        return self._predict(fixed, moving, log_variance=log_variance)
+
+    def _check(self, fixed: Tensor, moving: Tensor) -> None:
+        if fixed.ndim != 5 or fixed.shape[1] != 1 or fixed.shape != moving.shape:
+            shapes = f"{tuple(fixed.shape)} and {tuple(moving.shape)}"
+            raise ValueError(f"fixed and moving have one shape (B, 1, D, H, W), received {shapes}")
+        multiple = 2 ** max(self.pair_path.levels)
+        if any(side % multiple or side == 0 for side in fixed.shape[2:]):
+            raise ValueError(f"every side is a multiple of {multiple}, received {tuple(fixed.shape[2:])}")
+
+    def _predict(self, fixed: Tensor, moving: Tensor, *, log_variance: bool) -> NetworkOutput:
+        weights = next(self.parameters())
+        fixed, moving = fixed.to(weights.dtype), moving.to(weights.dtype)
         means: list[GateMean] = []
+        singles = zip(self.single_image_path.features(fixed), self.single_image_path.features(moving), strict=True)
+        next(singles)
 
         def fuse(number: int, pair: Tensor) -> Tensor:
-            features = next(singles)
-            if str(number) not in self.gates:
-                return pair
-            fused, weight = self.gates[str(number)](pair, features.reshape(pair.shape[0], -1, *pair.shape[2:]))
+            fused, weight = self.gates[number - 1](pair, *next(singles))
             means.append(GateMean(stage=number + 1, level=self.pair_path.levels[number], pair_weight=weight))
             return fused
 
-        x = images
-        for x in self.pair_path.features(images, fuse):  # noqa: B007
-            pass
-        mean, log_variances = self.head(x, log_variance=self.training if log_variance is None else log_variance)
+        last = deque(self.pair_path.features(torch.cat([fixed, moving], dim=1), fuse), maxlen=1)
+        mean, log_variances = self.head(last.pop(), log_variance=log_variance)
         return NetworkOutput(velocity_mean=mean, velocity_log_variance=log_variances, gate_means=tuple(means))
 
 
@@ -112,8 +123,9 @@ class VelocityHead(nn.Module):
 
     def forward(self, x: Tensor, *, log_variance: bool) -> tuple[Tensor, Tensor | None]:
         """``(B, C, D, H, W)`` to the mean and, if asked for, the log-variance, ``(B, 3, D, H, W)`` each."""
-        shared = activate_and_normalise(self.shared(x))
-        return self.mean(shared), self.log_variance(shared) if log_variance else None
+        # The last convolutions may be of higher precision than the rest, see network_for_inference.
+        shared = convolve_activate_normalise([x], self.shared).to(self.mean.weight.dtype)
+        return convolve(shared, self.mean), convolve(shared, self.log_variance) if log_variance else None
 
 
 def sample_velocity(output: NetworkOutput, generator: torch.Generator | None = None) -> Tensor:
@@ -129,10 +141,14 @@ def sample_velocity(output: NetworkOutput, generator: torch.Generator | None = N
     return mean + torch.exp(0.5 * output.velocity_log_variance) * noise
 
 
-def _check_shapes(fixed: Tensor, moving: Tensor) -> None:
-    if fixed.ndim != 5 or fixed.shape[1] != 1 or fixed.shape != moving.shape:
-        raise ValueError(
-            f"fixed and moving have one shape (B, 1, D, H, W), received {tuple(fixed.shape)} and {tuple(moving.shape)}"
-        )
-    if any(side % SIZE_MULTIPLE or side < SIZE_MULTIPLE for side in fixed.shape[2:]):
-        raise ValueError(f"every side is a multiple of {SIZE_MULTIPLE}, received {tuple(fixed.shape[2:])}")
+def _stacked(outputs: Sequence[NetworkOutput]) -> NetworkOutput:
+    """One output for a batch from those of its pairs."""
+    log_variances = [output.velocity_log_variance for output in outputs if output.velocity_log_variance is not None]
+    return NetworkOutput(
+        velocity_mean=torch.cat([output.velocity_mean for output in outputs]),
+        velocity_log_variance=torch.cat(log_variances) if log_variances else None,
+        gate_means=tuple(
+            replace(gates[0], pair_weight=torch.cat([gate.pair_weight for gate in gates]))
+            for gates in zip(*(output.gate_means for output in outputs), strict=True)
+        ),
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NEGATIVE_SLOPE = 0.2
-NORM_EPSILON = 1e-5
+from autofuse_engine.networks import lean
 
 
 class ConvBlock(nn.Module):
@@ -21,19 +22,56 @@ class ConvBlock(nn.Module):
         self.first = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1)
         self.second = nn.Conv3d(out_channels, out_channels, kernel_size=3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, in_channels, D, H, W)`` to ``(B, out_channels, D, H, W)``."""
-        return activate_and_normalise(self.second(activate_and_normalise(self.first(x))))
+    def forward(self, *parts: Tensor, halved: bool = False) -> Tensor:
+        """Features of the parts' concatenation.
+
+        Args:
+            parts: ``(B, C, D, H, W)`` each; their channels add up to ``in_channels``.
+            halved: whether to return the features at half the resolution, averaged.
+
+        Returns:
+            ``(B, out_channels, D, H, W)``, or half of each side.
+        """
+        if halved and len(parts) == 1 and lean.suits(parts[0], self.first.weight, self.second.weight):
+            return lean.block_and_halve(parts[0], self.first, self.second)
+        x = convolve_activate_normalise(parts, self.first)
+        x = convolve_activate_normalise([x], self.second)
+        return halve(x) if halved else x
 
 
-def activate_and_normalise(x: Tensor) -> Tensor:
-    """LeakyReLU, then zero mean and unit variance per sample and channel; ``(B, C, D, H, W)``, same shape."""
-    return F.instance_norm(F.leaky_relu(x, NEGATIVE_SLOPE), eps=NORM_EPSILON)
+def convolve_activate_normalise(parts: Sequence[Tensor], conv: nn.Conv3d) -> Tensor:
+    """Convolution of the parts' concatenation, LeakyReLU, instance norm; ``(B, C, D, H, W)``."""
+    if all(lean.suits(part, conv.weight, conv.bias) for part in parts):
+        return lean.convolve_activate_normalise(parts, conv)
+    return activate_normalise_(convolve(join(parts), conv))
+
+
+def convolve(x: Tensor, conv: nn.Conv3d) -> Tensor:
+    """The convolution alone, ``(B, C, D, H, W)``; contiguous where nobody learns."""
+    if lean.suits(x, conv.weight, conv.bias):
+        return lean.convolve([x], conv).contiguous()
+    if x.device.type == "cpu" and any(side < reach for side, reach in zip(x.shape[2:], conv.kernel_size, strict=True)):
+        # Thinner than the kernel: in bfloat16, oneDNN's gradient of the weights is garbage there (torch 2.13).
+        with torch.autocast("cpu", enabled=False):
+            bias = None if conv.bias is None else conv.bias.float()
+            return F.conv3d(x.float(), conv.weight.float(), bias, padding=conv.padding)
+    return conv(x)
+
+
+def activate_normalise_(x: Tensor) -> Tensor:
+    """LeakyReLU, then zero mean and unit variance per sample and channel; ``(B, C, D, H, W)``; overwrites ``x``."""
+    # In place is safe for autograd here: what precedes, a convolution or a sum, does not need its own result.
+    return F.instance_norm(F.leaky_relu_(x, lean.NEGATIVE_SLOPE), eps=lean.NORM_EPSILON)
+
+
+def join(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenation along the channels; no copy of a single part."""
+    return torch.cat(list(parts), dim=1) if len(parts) > 1 else parts[0]
 
 
 def halve(x: Tensor) -> Tensor:
     """Mean of each 2x2x2 neighbourhood; every side of ``(B, C, D, H, W)`` is even."""
-    return F.avg_pool3d(x, kernel_size=2)
+    return lean.halve(x) if lean.suits(x) else F.avg_pool3d(x, kernel_size=2)
 
 
 def double(x: Tensor, *, align_corners: bool) -> Tensor:
@@ -43,8 +81,3 @@ def double(x: Tensor, *, align_corners: bool) -> Tensor:
     without, voxel ``i`` covers voxels ``2i`` and ``2i + 1``, which is the geometry of :func:`halve`.
     """
     return F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=align_corners)
-
-
-def is_learning(x: Tensor) -> bool:
-    """True where autograd may need the tensor's present values, so that it must not be overwritten."""
-    return torch.is_grad_enabled() and x.requires_grad

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from autofuse_engine.configs import NETWORKS, NetworkConfig
+from autofuse_engine.errors import DeviceError
+from autofuse_engine.networks import lean
 from autofuse_engine.networks.autofuse import AutoFuse, VelocityHead
 from autofuse_engine.networks.fusion import FusionGate, LargeKernels
 from autofuse_engine.networks.paths import LEVELS, convolutional_path, stage_widths
@@ -21,7 +23,7 @@ def build_network(config: NetworkConfig) -> AutoFuse:
     return AutoFuse(
         single_image_path=convolutional_path(1, config.channels, align_corners=config.align_corners),
         pair_path=convolutional_path(2, 2 * config.channels, align_corners=config.align_corners),
-        gates=[None, *(FusionGate(width, _gate_output(width, config)) for width in widths[1:])],
+        gates=[FusionGate(width, _gate_output(width, config)) for width in widths[1:]],
         head=VelocityHead(widths[-1]),
     )
 
@@ -30,14 +32,30 @@ def _gate_output(channels: int, config: NetworkConfig) -> nn.Module:
     return LargeKernels(channels) if config.large_kernels else nn.Identity()
 
 
-def network_for_inference(network: nn.Module, precision: Precision, device: str | torch.device) -> nn.Module:
+def network_for_inference(network: AutoFuse, precision: Precision, device: str | torch.device) -> AutoFuse:
     """The same network, moved and set up to predict: eval mode, no gradients, weights in ``precision``.
 
-    Works in place, as weights are large; returns the network for convenience.
+    Works in place, as weights are large; returns the network for convenience. The last convolutions, which give the
+    velocity its digits, stay in float32.
+
+    Raises:
+        DeviceError: ``precision-not-supported`` for bfloat16 on a CPU without instructions for it.
+        ValueError: if the precision is unknown.
     """
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision is float32 or bfloat16, received {precision!r}")
+    device = torch.device(device)
+    if precision == "bfloat16" and device.type == "cpu" and not lean.has_fast_bfloat16():
+        raise DeviceError(
+            "precision-not-supported",
+            "This computer's CPU has no instructions for bfloat16.",
+            "Choose the precision float32, which is faster here.",
+        )
     network.eval().requires_grad_(False)
-    return network.to(device=device, dtype=dtype)
+    network.to(device=device, dtype=torch.float32 if precision == "float32" else torch.bfloat16)
+    network.head.mean.float()
+    network.head.log_variance.float()
+    return network
 
 
 def describe_networks() -> list[dict[str, Any]]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from autofuse_engine.networks.blocks import activate_and_normalise
+from autofuse_engine.networks import lean
+from autofuse_engine.networks.blocks import activate_normalise_, convolve, convolve_activate_normalise, join
 
 
 class FusionGate(nn.Module):
@@ -28,33 +32,39 @@ class FusionGate(nn.Module):
         self.pair_logit = nn.Conv3d(2 * channels, channels, kernel_size=1)
         self.matched_logit = nn.Conv3d(2 * channels, channels, kernel_size=1)
         self.output = output
-        for logit in (self.pair_logit, self.matched_logit):
-            nn.init.zeros_(logit.weight)
-            if logit.bias is not None:
-                nn.init.zeros_(logit.bias)
+        for parameter in (*self.pair_logit.parameters(), *self.matched_logit.parameters()):
+            nn.init.zeros_(parameter)
 
-    def forward(self, pair: Tensor, singles: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pair: Tensor, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
         """Fuse.
 
         Args:
             pair: ``(B, C, D, H, W)``, features of the pair path.
-            singles: ``(B, C, D, H, W)``, features of the fixed image, then of the moving image, C/2 each.
+            fixed: ``(B, C/2, D, H, W)``, features of the fixed image alone.
+            moving: ``(B, C/2, D, H, W)``, features of the moving image alone.
 
         Returns:
             The fused features ``(B, C, D, H, W)``, and the mean weight of the pair path's features ``(B,)``.
         """
-        matched = activate_and_normalise(self.match(singles))
+        matched = convolve_activate_normalise([fixed, moving], self.match)
         weight, bias = self.folded_logit()
-        logit = nn.functional.conv3d(torch.cat([pair, matched], dim=1), weight, bias)
-        pair_weight = torch.sigmoid(logit)
-        return self.output(torch.lerp(matched, pair, pair_weight)), pair_weight.detach().mean(dim=(1, 2, 3, 4))
+        if not matched.requires_grad and lean.suits(pair, weight, bias):
+            fused, mean = lean.gate_(pair, matched, weight, bias)
+            return self.output(fused), mean
+        pair_half, matched_half = weight.chunk(2, dim=1)
+        share = torch.sigmoid(F.conv3d(pair, pair_half, bias) + F.conv3d(matched, matched_half))
+        # Under autocast the three may differ in precision.
+        share, pair = share.to(matched.dtype), pair.to(matched.dtype)
+        return self.output(torch.lerp(matched, pair, share)), share.detach().float().mean(dim=(1, 2, 3, 4))
 
     def folded_logit(self) -> tuple[Tensor, Tensor]:
         """Weight ``(C, 2C, 1, 1, 1)`` and bias ``(C,)`` of the difference between the two logits."""
-        weight = self.pair_logit.weight - self.matched_logit.weight
-        if self.pair_logit.bias is None or self.matched_logit.bias is None:
-            raise ValueError("both logits of a fusion gate have a bias, received one without")
-        return weight, self.pair_logit.bias - self.matched_logit.bias
+        (pair_weight, pair_bias), (matched_weight, matched_bias) = (
+            (logit.weight, logit.bias) for logit in (self.pair_logit, self.matched_logit)
+        )
+        if pair_bias is None or matched_bias is None:
+            raise ValueError("the logits of a fusion gate have a bias, received one without")
+        return pair_weight - matched_weight, pair_bias - matched_bias
 
 
 class LargeKernels(nn.Module):
@@ -75,5 +85,7 @@ class LargeKernels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, D, H, W)``, same shape."""
-        merged = self.merge(torch.cat([branch(x) for branch in self.branches], dim=1))
-        return activate_and_normalise(merged + x)
+        branches = cast("list[nn.Conv3d]", list(self.branches))
+        if lean.suits(x, *self.parameters()):
+            return lean.large_kernels(x, branches, self.merge)
+        return activate_normalise_(self.merge(join([convolve(x, branch) for branch in branches])) + x)

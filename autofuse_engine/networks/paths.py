@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from autofuse_engine.networks.blocks import ConvBlock, double, halve
@@ -39,26 +38,30 @@ class Path(nn.Module):
     def features(self, image: Tensor, fuse: Fuse | None = None) -> Iterator[Tensor]:
         """Outputs of the stages, one at a time, so that a consumer that keeps none keeps memory low.
 
+        The first stage's output is yielded at half its resolution unless a later stage needs it whole as a skip:
+        it is the largest of all and goes nowhere but down.
+
         Args:
             image: ``(B, C, D, H, W)``, input of the first stage.
-            fuse: called with a stage's number and output; what it returns takes the output's place everywhere.
+            fuse: called with the number and output of each later stage; what it returns takes the output's place.
         """
-        x, level = image, self.levels[0]
         skips: dict[int, Tensor] = {}
-        for number, stage in enumerate(self.stages):
-            if self.levels[number] > level:
-                x = halve(x)
-            elif self.levels[number] < level:
-                x = torch.cat([double(x, align_corners=self.align_corners), skips.pop(self.levels[number])], dim=1)
-            level = self.levels[number]
-            x = stage(x)
-            if fuse is not None:
+        x, level_of_x = image, self.levels[0]
+        for number, (stage, level) in enumerate(zip(self.stages, self.levels, strict=True)):
+            halved = number == 0 and not self._is_skip(0)
+            if level < level_of_x:
+                x = stage(double(x, align_corners=self.align_corners), skips.pop(level))
+            else:
+                x = stage(x if level == level_of_x else halve(x), halved=halved)
+            level_of_x = level + 1 if halved else level
+            if fuse is not None and number > 0:
                 x = fuse(number, x)
             if self._is_skip(number):
                 skips[level] = x
             yield x
 
     def _is_skip(self, number: int) -> bool:
+        """Whether a stage further up, of the same level, takes this stage's output too."""
         return self.levels[number] in self.levels[number + 2 :]
 
 
