@@ -37,7 +37,7 @@ def replacing(path: Path, needed_bytes: int = 0) -> Iterator[Path]:
     if path.is_dir():
         raise FileError("output-not-writable", f"The output {path} is a folder.", "Give the name of a file.")
     if needed_bytes:
-        require_room(path, needed_bytes)
+        _require_room(path, needed_bytes)
     temporary = path.with_name(f".autofuse-{secrets.token_hex(6)}{_suffixes(path)}")
     try:
         yield temporary
@@ -46,17 +46,6 @@ def replacing(path: Path, needed_bytes: int = 0) -> Iterator[Path]:
         raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def require_room(path: Path, needed_bytes: int) -> None:
-    """Raise ``disk-full`` where the disk of ``path`` has less room than ``needed_bytes`` and a small reserve."""
-    free = shutil.disk_usage(path.parent).free
-    if free < needed_bytes + _ROOM_FOR_HEADERS:
-        raise FileError(
-            "disk-full",
-            f"The file {path} needs {needed_bytes / 2**20:.1f} MiB, but only {free / 2**20:.1f} MiB are free.",
-            "Free some space or choose another disk; nothing was written.",
-        )
 
 
 def write_error(path: Path, cause: BaseException | None = None) -> FileError:
@@ -77,6 +66,17 @@ def write_error(path: Path, cause: BaseException | None = None) -> FileError:
         f"The file {path} cannot be written.",
         "Check that the folder allows writing and that no other program holds the file open.",
     )
+
+
+def _require_room(path: Path, needed_bytes: int) -> None:
+    """Raise ``disk-full`` where the disk of ``path`` has less room than ``needed_bytes`` and a small reserve."""
+    free = shutil.disk_usage(path.parent).free
+    if free < needed_bytes + _ROOM_FOR_HEADERS:
+        raise FileError(
+            "disk-full",
+            f"The file {path} needs {needed_bytes / 2**20:.1f} MiB, but only {free / 2**20:.1f} MiB are free.",
+            "Free some space or choose another disk; nothing was written.",
+        )
 
 
 def _suffixes(path: Path) -> str:

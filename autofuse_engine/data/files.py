@@ -16,8 +16,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from autofuse_engine.data import dicom
-from autofuse_engine.data.atomic import replacing, require_room, write_error
-from autofuse_engine.data.headers import check_header
+from autofuse_engine.data.atomic import replacing, write_error
+from autofuse_engine.data.headers import check_header, data_file_missing
 from autofuse_engine.data.native_paths import native_input, native_output
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.errors import FileError, InputError
@@ -39,9 +39,9 @@ def read_volume(path: str | Path, *, series_uid: str | None = None) -> Volume:
 
     Raises:
         FileError: ``file-not-found``, ``not-an-image``, ``truncated-file``, ``file-not-readable``,
-            ``folder-holds-no-dicom``, ``dicom-several-series``, ``dicom-series-unknown``, ``dicom-slices-uneven``.
-        InputError: ``image-not-3d``, ``image-is-vector``, ``image-is-complex``, ``image-sheared``,
-            ``image-geometry-invalid``, ``image-too-large``.
+            ``data-file-missing``, ``folder-holds-no-dicom``, ``dicom-several-series``, ``dicom-series-unknown``.
+        InputError: ``dicom-slices-uneven``, ``image-not-3d``, ``image-is-vector``, ``image-is-complex``,
+            ``image-sheared``, ``image-geometry-invalid``, ``image-too-large``.
     """
     path = Path(path)
     image = read_image(path, series_uid)
@@ -165,13 +165,11 @@ def write_image(path: Path, image: sitk.Image) -> None:
             f"Choose one of {', '.join(WRITABLE)}.",
         )
     bytes_raw = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
-    with replacing(path) as temporary:
-        if path.suffix.lower() == ".nii":
-            require_room(path, bytes_raw)
+    plain = path.suffix.lower() == ".nii"
+    with replacing(path, bytes_raw if plain else 0) as temporary, quiet(), native_output(temporary) as native:
         try:
-            with quiet(), native_output(temporary) as native:
-                sitk.WriteImage(image, str(native), useCompression=path.suffix.lower() != ".nii")
-                check_header(native)  # the NIfTI writer reports success on a full disk
+            sitk.WriteImage(image, str(native), useCompression=not plain)
+            check_header(native)  # the NIfTI writer reports success on a full disk
         except (RuntimeError, FileError) as error:
             raise write_error(path, error) from error
 
@@ -214,6 +212,8 @@ def _read_error(path: Path, itk_text: str) -> FileError | InputError:
             f"The image {path} has a voxel spacing of zero.",
             "The spacing must be above zero: correct it, for instance in the Volumes module of 3D Slicer.",
         )
+    if "couldn't open" in itk_text and path.suffix.lower() == ".nhdr":
+        return data_file_missing(path)
     if "expected" in itk_text and "but received" in itk_text:
         return FileError(
             "truncated-file", f"The file {path} is cut off: its image data end too early.", "Copy or download it again."

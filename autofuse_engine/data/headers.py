@@ -1,6 +1,6 @@
 """A look at image files before ITK reads them: ITK fills the missing part of a cut-off file with zeros.
 
-Only what ITK gets wrong or cannot explain is looked at: NIfTI-1 (.nii, .nii.gz), MetaImage (.mha) and HDF5
+Only what ITK gets wrong or cannot explain is looked at: NIfTI-1 (.nii, .nii.gz), MetaImage (.mha, .mhd) and HDF5
 (.h5). Everything else is left to ITK's own reader.
 """
 
@@ -22,14 +22,14 @@ def check_header(path: Path) -> None:
     """Refuse a cut-off or contradictory file; the file exists.
 
     Raises:
-        FileError: ``truncated-file`` or ``not-an-image``.
+        FileError: ``truncated-file``, ``data-file-missing``, ``not-an-image`` or ``not-a-transform``.
         InputError: ``image-geometry-invalid``.
         OSError: if the file cannot be opened.
     """
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
         _check_nifti(path)
-    elif name.endswith(".mha"):
+    elif name.endswith((".mha", ".mhd")):
         _check_metaimage(path)
     elif name.endswith((".h5", ".hdf5", ".hdf")):
         _check_hdf5(path)
@@ -78,10 +78,19 @@ def _check_metaimage(path: Path) -> None:
     head, size = _head_and_size(path, 65536)
     mark = head.find(b"ElementDataFile")
     line_end = head.find(b"\n", mark)
-    if mark < 0 or line_end < 0 or b"LOCAL" not in head[mark:line_end]:
+    if mark < 0 or line_end < 0:
         return
-    pairs = (line.split("=", 1) for line in head[:mark].decode("latin-1").splitlines() if "=" in line)
+    pairs = (line.split("=", 1) for line in head[:line_end].decode("latin-1").splitlines() if "=" in line)
     fields = {key.strip(): value.strip() for key, value in pairs}
+    data_name = head[mark:line_end].partition(b"=")[2].strip().decode("utf-8", errors="replace")
+    header_size = line_end + 1
+    if data_name != "LOCAL":
+        if data_name.startswith("LIST") or "%" in data_name:
+            return
+        data_path = path.parent / data_name
+        if not data_path.is_file():
+            raise data_file_missing(path)
+        size, header_size = data_path.stat().st_size, 0
     if fields.get("CompressedData") == "True":
         stated = fields.get("CompressedDataSize", "")
         data = int(stated) if stated.isdigit() else 0
@@ -91,9 +100,8 @@ def _check_metaimage(path: Path) -> None:
         channels = fields.get("ElementNumberOfChannels", "1")
         values = math.prod(int(side) for side in [*sides, channels if channels.isdigit() else "1"])
         data = values * _METAIMAGE_BYTES.get(kind, 0)
-    expected = line_end + 1 + data
-    if size < expected:
-        raise truncated(path, size, expected)
+    if size < header_size + data:
+        raise truncated(path, size, header_size + data)
 
 
 def _check_hdf5(path: Path) -> None:
@@ -116,6 +124,15 @@ def truncated(path: Path, size: int, expected: int) -> FileError:
         "truncated-file",
         f"The file {path} is cut off: {size} of {expected} bytes are there.",
         "Copy or download it again.",
+    )
+
+
+def data_file_missing(path: Path) -> FileError:
+    """The error for a header whose image data lie in another file that is not there."""
+    return FileError(
+        "data-file-missing",
+        f"The file {path} is a header, and the file with the image data that it names is missing.",
+        "Put both files into one folder, or use a format with one file such as .nii.gz or .nrrd.",
     )
 
 

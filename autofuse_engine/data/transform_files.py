@@ -53,7 +53,7 @@ def write_transform(path: str | Path, transform: SpatialTransform, *, reference:
     path = Path(path)
     name = path.name.lower()
     if name.endswith(WRITABLE):
-        write_image(path, displacement_image(transform, reference, round_to_nanometre=True))
+        write_image(path, displacement_image(transform, reference))
         return
     if not name.endswith(TRANSFORM_ENDINGS):
         raise FileError(
@@ -64,14 +64,14 @@ def write_transform(path: str | Path, transform: SpatialTransform, *, reference:
     itk_transform = transform_to_sitk(transform)
     grid_bytes = sum(step.displacement_ras.size * 8 for step in transform.steps if isinstance(step, GridStep))
     text = not name.endswith(".h5")
-    with replacing(path, needed_bytes=grid_bytes * (3 if text else 1)) as temporary:
+    needed_bytes = grid_bytes * (3 if text else 1)
+    with replacing(path, needed_bytes) as temporary, quiet(), native_output(temporary) as native:
         try:
-            with quiet(), native_output(temporary) as native:
-                sitk.WriteTransform(itk_transform, str(native))
-                if text:
-                    _require_text_complete(native)  # the text writer reports success on a full disk
-                else:
-                    check_header(native)
+            sitk.WriteTransform(itk_transform, str(native))
+            if text:
+                _require_text_complete(native, to_the_last_byte=True)  # the writer reports success on a full disk
+            else:
+                check_header(native)
         except (RuntimeError, FileError) as error:
             raise write_error(path, error) from error
 
@@ -160,12 +160,10 @@ def transform_from_sitk(transform: sitk.Transform, path: Path) -> SpatialTransfo
     )
 
 
-def displacement_image(
-    transform: SpatialTransform, reference: Volume | None = None, *, round_to_nanometre: bool = False
-) -> sitk.Image:
+def displacement_image(transform: SpatialTransform, reference: Volume | None = None) -> sitk.Image:
     """One displacement field, LPS mm, float64, on the reference's grid or the transform's finest one.
 
-    Rounding (by 5e-7 mm at most) halves the size of compressed files, whose last digits are noise otherwise.
+    Values are rounded by at most 5e-7 mm, which halves the size of compressed files: their last digits are noise.
 
     Raises:
         InputError: ``transform-needs-reference``.
@@ -192,8 +190,6 @@ def displacement_image(
         spacing.tolist(),
         (lps_from_ijk[:3, :3] / spacing).ravel().tolist(),
     )
-    if not round_to_nanometre:
-        return field
     displacement_lps = np.round(sitk.GetArrayFromImage(field) * _FIELD_STEPS_PER_MM) / _FIELD_STEPS_PER_MM
     return image_of_array(displacement_lps, ras_from_ijk)
 
@@ -252,9 +248,10 @@ def _is_itk_text(path: Path) -> bool:
         return file.read(32).lstrip().startswith(b"#Insight Transform")
 
 
-def _require_text_complete(path: Path) -> None:
+def _require_text_complete(path: Path, *, to_the_last_byte: bool = False) -> None:
     """Each transform of an ITK text file has parameters and fixed parameters, and only a composite holds several."""
-    lines = path.read_text(encoding="latin-1").splitlines()
+    text = path.read_text(encoding="latin-1")
+    lines = text.splitlines()
     kinds = [line.split(":", 1)[1].strip() for line in lines if line.startswith("Transform:")]
     composites = [kind for kind in kinds if kind.startswith("CompositeTransform")]
     ends = sum(line.startswith("FixedParameters:") for line in lines)
