@@ -79,7 +79,7 @@ def transforms(
     """The forward transform (fixed points to moving points) and its inverse, as chains of a grid and a matrix."""
     matrix = [] if np.array_equal(moving_from_fixed_ras, np.eye(4)) else [moving_from_fixed_ras]
     forward = [MatrixStep(matrix_ras=item) for item in matrix]
-    backward = [MatrixStep(matrix_ras=np.linalg.inv(item)) for item in matrix]
+    backward = [MatrixStep(matrix_ras=np.linalg.inv(item).astype(np.float64)) for item in matrix]
     if deformation is None:
         empty = MatrixStep(matrix_ras=np.eye(4))
         return SpatialTransform(steps=tuple(forward or [empty])), SpatialTransform(steps=tuple(backward or [empty]))

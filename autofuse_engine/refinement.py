@@ -7,7 +7,8 @@ interpolation), and adds the smoothness and folding terms.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,8 +110,10 @@ def refine(
         sides = tuple(side // factor for side in shape)
         correction = enlarge_field(correction, sides) if levels else correction.expand(1, 3, *sides)
         span = (float(costs[number] / costs[-1]), float(costs[number + 1] / costs[-1]))
-        level = _Level(pair, config, factor)
-        correction, outcome = level.optimise(shrink(start, factor) / factor, correction, _Watch(report, stop, span))
+        with _fast_denormals():
+            level = _Level(pair, config, factor)
+            update, outcome = level.optimise(shrink(start, factor) / factor, correction, _Watch(report, stop, span))
+        correction = correction + update
         levels.append(outcome)
         if stop():
             break
@@ -186,7 +189,7 @@ class _Level:
         return similarity + regularity / self.share
 
     def optimise(self, start: Tensor, correction: Tensor, watch: _Watch) -> tuple[Tensor, LevelReport]:
-        """Add to ``correction`` what lowers the loss of ``start + correction``; both in voxels of the level."""
+        """What lowers the loss of ``start + correction`` when added to them; all in voxels of the level."""
         config = self.config
         update = torch.zeros_like(start).requires_grad_(True)
         optimizer = torch.optim.Adam([update], lr=config.learning_rate, betas=(0.9, 0.99))
@@ -212,4 +215,14 @@ class _Level:
             optimizer.step()
             watch.tell(self.factor, step, config.steps, value)
         outcome = LevelReport(factor=self.factor, steps=taken, loss_first=first_loss, loss_best=best_loss)
-        return correction + best, outcome
+        return best, outcome
+
+
+@contextmanager
+def _fast_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 count as zero: the tails of Gaussians and of gradients would slow the CPU down manyfold."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

@@ -104,21 +104,17 @@ def register(
         AutoFuseError: if the input, the model or the device cannot be used; code, sentence and cure say why.
     """
     run = _Run(config or RegistrationConfig(), report, cancelled)
-    with _fast_denormals():
-        return run.execute(
-            _Inputs(
-                fixed=fixed,
-                moving=moving,
-                fixed_labels=fixed_labels,
-                moving_labels=moving_labels,
-                fixed_mask=fixed_mask,
-                moving_mask=moving_mask,
-                fixed_points_ras=fixed_points_ras,
-                moving_points_ras=moving_points_ras,
-            ),
-            finish_early,
-            models or ModelCache(),
-        )
+    inputs = _Inputs(
+        fixed=fixed,
+        moving=moving,
+        fixed_labels=fixed_labels,
+        moving_labels=moving_labels,
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
+        fixed_points_ras=fixed_points_ras,
+        moving_points_ras=moving_points_ras,
+    )
+    return run.execute(inputs, finish_early, models or ModelCache())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -294,12 +290,3 @@ class _Run:
             "moving": inputs.moving.name,
         }
 
-
-@contextmanager
-def _fast_denormals() -> Iterator[None]:
-    """Numbers below 1e-38 count as zero during the run: the tails of Gaussians would slow the CPU down manyfold."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
