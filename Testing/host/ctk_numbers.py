@@ -11,12 +11,6 @@ from Testing.host.qt_namespace import absent, ctk, declare
 from Testing.host.signals import cppSignal
 from Testing.host.standin import forwarded, parentAnd, row, state, stored
 
-QT_MAXIMUM = 1.7976931348623157e308
-
-
-def _finite(value: float) -> float:
-    return math.copysign(QT_MAXIMUM, value) if math.isinf(value) else value
-
 
 @declare(ctk)
 class ctkDoubleSpinBox(QtWidgets.QWidget):
@@ -68,12 +62,8 @@ class ctkDoubleSpinBox(QtWidgets.QWidget):
         self._d.box.setReadOnly(readOnly)
 
     value = QtCore.Property(float, lambda self: self._d.box.value, setValue)
-    minimum = QtCore.Property(
-        float, lambda self: self._d.box.minimum, lambda self, value: self._d.box.setMinimum(_finite(value))
-    )
-    maximum = QtCore.Property(
-        float, lambda self: self._d.box.maximum, lambda self, value: self._d.box.setMaximum(_finite(value))
-    )
+    minimum = forwarded(float, "box", "minimum")
+    maximum = forwarded(float, "box", "maximum")
     decimals = QtCore.Property(int, lambda self: self._d.box.decimals, setDecimals)
     singleStep = forwarded(float, "box", "singleStep")
     prefix = forwarded(str, "box", "prefix")
@@ -93,7 +83,8 @@ class _Scale(QtWidgets.QSlider):
 
     def fit(self, minimum: float, maximum: float, step: float) -> None:
         """Set the range in steps without moving the value."""
-        count = min(10**6, max(1, round((maximum - minimum) / step))) if step > 0 and maximum > minimum else 1
+        steps = (maximum - minimum) / step if step > 0 else 1
+        count = max(1, round(min(1e6, steps)))
         self.setRange(0, count)
 
 
@@ -124,7 +115,7 @@ class ctkDoubleSlider(QtWidgets.QWidget):
         d.filling = True
         d.scale.fit(d.minimum, d.maximum, d.singleStep)
         span = d.maximum - d.minimum
-        d.scale.setValue(round((d.value - d.minimum) / span * d.scale.maximum) if span > 0 else 0)
+        d.scale.setValue(round((d.value - d.minimum) / span * d.scale.maximum) if 0 < span < math.inf else 0)
         d.filling = False
 
     def _moved(self, position: int) -> None:

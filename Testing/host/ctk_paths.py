@@ -120,29 +120,33 @@ class ctkDirectoryButton(QtWidgets.QWidget):
         parent, rest = parentAnd(arguments)
         super().__init__(parent)
         folder = next((argument for argument in rest if isinstance(argument, str)), "")
-        self._d = state(button=QtWidgets.QPushButton(self), directory="", text="", caption="", acceptMode=0)
+        self._d = state(button=QtWidgets.QPushButton(self), directory=".", text="", caption="", acceptMode=0)
         self._d.__dict__.update(options=0x01, elideMode=3)
         row(self, self._d.button)
         self._d.button.clicked.connect(self.browse)
         self._d.button.setIcon(self.style().standardIcon(QtWidgets.QStyle.StandardPixmap.SP_DirIcon))
-        self._setDirectory(folder or str(Path.cwd()))
+        if folder:
+            self._d.directory = QtCore.QDir(folder).path()
+        self._showText()
 
     def _setDirectory(self, folder: str) -> None:
-        path = QtCore.QDir(folder).absolutePath()
-        if path != self._d.directory:
-            self._d.directory = path
+        new = QtCore.QDir(folder)
+        changed = new != QtCore.QDir(self._d.directory)
+        if changed:
+            self._d.directory = new.absolutePath()
             self._showText()
-            self.directoryChanged.emit(path)
+        self.directorySelected.emit(new.absolutePath())
+        if changed:
+            self.directoryChanged.emit(self._d.directory)
 
     def _showText(self) -> None:
-        self._d.button.text = self._d.text or self._d.directory
+        self._d.button.text = self._d.text or QtCore.QDir(self._d.directory).absolutePath()
 
     def browse(self) -> str:
         title = self._d.caption or "Select a directory"
         folder = QtWidgets.QFileDialog.getExistingDirectory(self, title, self._d.directory)
         if folder:
             self._setDirectory(folder)
-            self.directorySelected.emit(self._d.directory)
         return folder
 
     directory = QtCore.Property(str, lambda self: self._d.directory, _setDirectory)

@@ -60,7 +60,6 @@ def install(makeSignal: Callable[[str], Any], interceptors: dict[str, Callable],
         cls.__setattr__ = writeAttribute
         if issubclass(cls, QtCore.QObject) and "__getattribute__" in cls.__dict__:
             cls.__getattribute__ = _intercepting(cls.__dict__["__getattribute__"])
-    QtCore.QObject.__getattr__ = readMissingAttribute
     QtCore.QObject.name = QtProperty("objectName", QtCore.QObject.__dict__["objectName"].method)
     type(QtCore.QObject).__instancecheck__ = _isInstance
 
@@ -112,7 +111,10 @@ def _intercepting(original: Callable) -> Callable:
             return _interceptors[name].__get__(self)
         if name in _absent and any(cls.__name__ in _absent[name] for cls in type(self).__mro__):
             raise AttributeError(f"{className(self)} has no attribute named '{name}' before Qt 6")
-        return original(self, name)
+        try:
+            return original(self, name)
+        except AttributeError:
+            return readMissingAttribute(self, name)  # not as __getattr__: PySide6 makes Python forget that one at times
 
     return __getattribute__
 
@@ -218,6 +220,10 @@ def setQtProperty(instance: Any, name: str, value: Any) -> None:
         raise AttributeError(f"Property '{name}' of {className(instance)} object is not writable")
     try:
         converted = convert(qtProperty.typeName(), value)
+        own = _standInProperty(type(instance), name)
+        if own is not None:
+            own.fset(instance, converted)  # directly: an exception inside Qt's own way would end the process
+            return
         accepted = _writeProperty(instance, name, converted)
     except (TypeError, ValueError, OverflowError):
         accepted = False
@@ -226,6 +232,11 @@ def setQtProperty(instance: Any, name: str, value: Any) -> None:
             f"Property '{name}' of type '{qtProperty.typeName()}' does not accept an object of type "
             f"{type(value).__name__} ({value})"
         )
+
+
+def _standInProperty(kind: type, name: str) -> QtCore.Property | None:
+    member = next((cls.__dict__[name] for cls in kind.__mro__ if name in cls.__dict__), None)
+    return member if isinstance(member, QtCore.Property) else None
 
 
 def convert(typeName: str, value: Any) -> Any:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore, QtGui, QtWidgets
 
 from Testing.host import pythonqt, signals
 
@@ -151,6 +151,17 @@ def _adjustClasses() -> None:
     write = device.write
     device.write = lambda self, data: write(self, data.encode() if isinstance(data, str) else data)
     timer.singleShot = staticmethod(_singleShot)
+    colorName, colorFormat = QtGui.QColor.name, QtGui.QColor.NameFormat
+    QtGui.QColor.name = lambda self, form=0: colorName(self, colorFormat(int(form)))
+    makeMenu = QtWidgets.QMenu.__init__
+
+    def menu(self: Any, *arguments: Any) -> None:
+        """PythonQt makes a text of anything: Slicer's own ``qt.QMenu(self)`` passes an object that is no widget."""
+        first = arguments[0] if arguments else None
+        plain = first is None or isinstance(first, str) or pythonqt.derives(first, QtWidgets.QWidget)
+        makeMenu(self, *(arguments if plain else (str(first), *arguments[1:])))
+
+    QtWidgets.QMenu.__init__ = menu
 
 
 _waiting: set[Any] = set()

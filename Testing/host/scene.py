@@ -36,6 +36,8 @@ class SceneContext:
     scene: Any
     applicationLogic: Any
     layoutLogic: Any
+    fileTransfer: list
+    """What reads and writes bundles: kept alive here."""
     moduleLogics: dict[str, Any] = field(default_factory=dict)
     sliceLogics: dict[str, Any] = field(default_factory=dict)
 
@@ -74,7 +76,6 @@ class SceneContext:
         self.moduleLogics.clear()
         vtk.vtkObject.SetGlobalWarningDisplay(warned)
 
-
     def _silence(self) -> None:
         """Take off all observers that modules left: called while Python collects garbage they end the process."""
         nodes = self.scene.GetNodes()
@@ -103,7 +104,7 @@ def newScene(homeFolder: str) -> SceneContext:
     ):
         factory.GetInstance().SetMRMLApplicationLogic(logic)
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
-    context = SceneContext(scene, logic, slicer.vtkMRMLLayoutLogic())
+    context = SceneContext(scene, logic, slicer.vtkMRMLLayoutLogic(), _fileTransfer(scene, logic, homeFolder))
     for name, className in MODULE_LOGICS.items():
         moduleLogic = getattr(slicer, className)()
         moduleLogic.SetMRMLApplicationLogic(logic)
@@ -115,3 +116,11 @@ def newScene(homeFolder: str) -> SceneContext:
     layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
     context.update()
     return context
+
+
+def _fileTransfer(scene: Any, logic: Any, homeFolder: str) -> list:
+    """Give the scene its cache folder, which reading of .mrb bundles needs."""
+    remote, manager = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()
+    remote.GetCacheManager().SetRemoteCacheDirectory(f"{homeFolder}/cache")
+    logic.SetMRMLSceneDataIO(scene, remote, manager)
+    return [remote, manager]

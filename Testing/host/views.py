@@ -81,7 +81,7 @@ class _AbstractView(QtWidgets.QWidget):
     def __init__(self, node: Any) -> None:
         super().__init__()
         self._d = state(node=node, window=None, parts=[])
-        self.resize(*VIEW_SIZE)
+        self.setFixedSize(*VIEW_SIZE)
 
     def _window(self) -> _Window:
         raise NotImplementedError

@@ -18,8 +18,8 @@ from Testing.system_libraries import missing_packages
 
 TESTING = Path(__file__).resolve().parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != TESTING]
-"""pytest enters the folder Testing for its conftest.py; slicer-core would then take Testing/slicer, and so this file and
-all tests, for a part of its package ``slicer`` and import them."""
+"""pytest enters the folder Testing for its conftest.py; slicer-core would then take Testing/slicer for a part of its
+package ``slicer`` and import this file and all tests as its modules."""
 
 SAMPLE = Path(__file__).parent / "sample_module" / "HostSample.py"
 

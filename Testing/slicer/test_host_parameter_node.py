@@ -65,7 +65,11 @@ def test_every_member_starts_at_its_default(parameters):
 
 
 def test_values_stand_in_the_node_under_slicers_names(parameters):
-    volume, segmentation, model = add("vtkMRMLScalarVolumeNode"), add("vtkMRMLSegmentationNode"), add("vtkMRMLModelNode")
+    volume, segmentation, model = (
+        add("vtkMRMLScalarVolumeNode"),
+        add("vtkMRMLSegmentationNode"),
+        add("vtkMRMLModelNode"),
+    )
     parameters.fixed, parameters.mask, parameters.other = volume, segmentation, model
     parameters.steps, parameters.refine, parameters.mode = 7, False, Mode.RIGID
     parameters.labels = [4, 5]
@@ -142,13 +146,12 @@ def test_an_unknown_parameter_of_a_widget_is_refused(parameters):
 
 
 def test_a_widget_that_cannot_show_the_type_is_refused(parameters):
+    import ctk
     import qt
 
     with pytest.raises(RuntimeError, match="Unable to create GUI connector"):
         parameters.connectParametersToGui({"refine": qt.QLineEdit()})
     with pytest.raises(RuntimeError, match="unbounded"):
-        import ctk
-
         parameters.connectParametersToGui({"weight": ctk.ctkSliderWidget()})
 
 

@@ -1,4 +1,4 @@
-"""Forms from .ui files: stand-ins, dynamic properties, connections, and loud errors for what Slicer only mutters about."""
+"""Forms from .ui files: stand-ins, dynamic properties, connections, and loud errors where Slicer only warns."""
 
 from __future__ import annotations
 
