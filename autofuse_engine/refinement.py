@@ -29,7 +29,8 @@ from autofuse_engine.spatial.warp import sample, warp
 _LONGEST_FIRST_STEP_VOX = 0.5
 _PATIENCE = 10
 _LEAST_GAIN = 2e-4
-_MSE_SCALE = 10.0  # brings squared differences of images in [0, 1] to the size of local NCC
+_MSE_SCALE = 2.0  # of the squared difference over the fixed image's variance: brings it to the size of local NCC
+_MIND_SCALE = 10.0  # likewise, of the squared difference of descriptors in (0, 1]
 _LAST_RATE = 0.2
 
 
@@ -150,6 +151,7 @@ class _Level:
         weight = pair.fixed_weight
         self.fixed_weight = None if weight is None else shrink(weight.float(), factor)
         self.moving_weight = pair.moving_weight
+        self.mse_scale = _MSE_SCALE / max(float(self.fixed.var()), 1e-6)
         self.share = 1.0 if self.fixed_weight is None else float(self.fixed_weight.mean().clamp(min=0.05))
         center = np.eye(4)
         center[:3, :3] *= factor
@@ -177,9 +179,9 @@ class _Level:
             weight = seen if weight is None else weight * seen
         if config.similarity == "mind":
             warped = warp(self.moving_features, displacement)
-            similarity = _MSE_SCALE * mean_squared_error(self.fixed_features, warped, weight)
+            similarity = _MIND_SCALE * mean_squared_error(self.fixed_features, warped, weight)
         elif config.similarity == "mse":
-            similarity = _MSE_SCALE * mean_squared_error(self.fixed, sample(self.moving, places), weight)
+            similarity = self.mse_scale * mean_squared_error(self.fixed, sample(self.moving, places), weight)
         else:
             radius = config.radius if self.factor == 1 else config.coarse_radius
             similarity = local_ncc(self.fixed, sample(self.moving, places), radius, weight)
