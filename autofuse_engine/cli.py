@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. ``arguments`` are those after the program's name."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     make_streams_safe()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads; why: docs/decisions/0034
     try:
         options = build_parser().parse_args(given)
         return options.command(options)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -293,6 +295,16 @@ def test_every_option_has_a_help_text() -> None:
                 assert action.help, f"{parser.prog}: {action.option_strings or action.dest}"
 
     walk(cli.build_parser())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only GNU's OpenMP tells what it was told")
+@pytest.mark.parametrize(("given", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_wants_otherwise(given: dict[str, str], found: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "TRUE", "PYTHONPATH": str(Path(cli.__file__).parents[1]), **given}
+    command = [sys.executable, "-m", "autofuse_engine", "networks", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert f"OMP_WAIT_POLICY = '{found}'" in done.stderr
 
 
 def test_networks_lists_every_network_with_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
