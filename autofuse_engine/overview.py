@@ -81,7 +81,7 @@ def draw_overview(fixed: Volume, moving: Volume, result: RegistrationResult, lab
         x = layout.column_center(column)
         figure.text(x, layout.from_top(_TOP - 0.09), title, ha="center", va="bottom", fontsize=12)
     _color_bar(figure, layout, _DIFFERENCES, painter.difference_scale, "moving - fixed, each scaled to 0..1")
-    text = "below 1: smaller in the moving\nimage, above: larger; yellow folds"
+    text = "below 1: smaller in the\nmoving image; yellow: folds"
     _color_bar(figure, layout, _JACOBIAN, painter.jacobian_scale, text)
     title = f"{_short(moving.name)} registered to {_short(fixed.name)}"
     figure.text(_LEFT / layout.width, layout.from_top(0.3), title, fontsize=16, fontweight="bold", va="center")
