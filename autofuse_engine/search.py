@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autofuse_engine.configs import RefinementConfig, RegistrationConfig
-from autofuse_engine.data.preprocessing import Grid, foreground, normalised, suitable_spacing_mm, working_grid
+from autofuse_engine.data.preprocessing import (
+    Grid,
+    axes_towards,
+    foreground,
+    normalised,
+    suitable_spacing_mm,
+    working_grid,
+)
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.errors import DeviceError
 from autofuse_engine.events import Report, Warning
@@ -46,6 +53,20 @@ class PairImages:
     fixed_mask: Volume | None
     moving_mask: Volume | None
     moving_from_fixed_ras: NDArray[np.float64]
+
+    def in_canonical_order(self) -> PairImages:
+        """The same volumes with voxel axes towards right, anterior, superior: the stored order leaves no trace."""
+        return PairImages(
+            fixed=_canonical(self.fixed),
+            moving=_canonical(self.moving),
+            fixed_mask=None if self.fixed_mask is None else _canonical(self.fixed_mask),
+            moving_mask=None if self.moving_mask is None else _canonical(self.moving_mask),
+            moving_from_fixed_ras=self.moving_from_fixed_ras,
+        )
+
+
+def _canonical(volume: Volume) -> Volume:
+    return volume.reordered(axes_towards(volume.ras_from_ijk))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +167,7 @@ class Search:
 
     def _pair(self, images: PairImages, grid: Grid) -> RefinementPair:
         device, prepared = self.attempt.device, self._preprocessing
+        images = images.in_canonical_order()
         limits = (prepared.intensity_percentiles, prepared.intensity_window)
         fixed_map = voxel_map(grid.ras_from_ijk, images.fixed.ras_from_ijk)
         moving_map = voxel_map(grid.ras_from_ijk, images.moving.ras_from_ijk, images.moving_from_fixed_ras)
