@@ -171,5 +171,7 @@ for name in {modules!r}: __import__(name)
 bad = {{"torch", "numpy", "SimpleITK", "safetensors", "rich", "matplotlib"}} & set(sys.modules)
 sys.exit(f"loaded {{bad}}" if bad else 0)
 """
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, encoding="utf-8", timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -303,7 +303,7 @@ def test_waiting_threads_sleep_unless_the_user_wants_otherwise(given: dict[str, 
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {"OMP_DISPLAY_ENV": "TRUE", "PYTHONPATH": str(Path(cli.__file__).parents[1]), **given}
     command = [sys.executable, "-m", "autofuse_engine", "networks", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=60, check=True)
     assert f"OMP_WAIT_POLICY = '{found}'" in done.stderr
 
 

@@ -45,7 +45,7 @@ def run_staged(pair: Path, behaviour: str, interrupts: Sequence[Callable[[subpro
         "-q",
         "--no-overview",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
                           env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:  # fmt: skip
         if process.stdout is None or process.stderr is None:
             raise RuntimeError("no pipes")

@@ -94,7 +94,7 @@ def test_marked_commands_and_programs_run_as_they_stand(tmp_path: Path) -> None:
         commands = [words_of(line) for line in lines] if language == "sh" else [[sys.executable, "-c", text]]
         for words in filter(None, commands):
             done = subprocess.run(
-                words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
+                words, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=600, check=False
             )
             assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "demo" / "overview.png").exists()
