@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class qSlicerApplication(QtWidgets.QApplication):
         self._d.defaultScenePath = str(folder)
         for name in ("tmp", "cache", "settings", f"{SHARE_FOLDER}/ColorFiles"):
             (folder / name).mkdir(parents=True)
+        _installLauncher(folder / "bin")
         ini = QtCore.QSettings.Format.IniFormat
         QtCore.QSettings.setDefaultFormat(ini)
         QtCore.QSettings.setPath(ini, QtCore.QSettings.Scope.UserScope, str(folder / "settings"))
@@ -177,3 +179,15 @@ class qSlicerApplication(QtWidgets.QApplication):
     arch = QtCore.Property(str, lambda self: "amd64")
     platform = QtCore.Property(str, lambda self: f"{self.os}-{self.arch}")
     isInstalled = QtCore.Property(bool, lambda self: True)
+
+
+def _installLauncher(folder: Path) -> None:
+    """Put ``PythonSlicer`` on the path: as in Slicer a launcher, whose child does the work and outlives its kill."""
+    folder.mkdir()
+    if os.name == "nt":
+        (folder / "PythonSlicer.bat").write_text(f'@"{sys.executable}" %*\r\n', encoding="utf-8")
+    else:
+        launcher = folder / "PythonSlicer"
+        launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n', encoding="utf-8")
+        launcher.chmod(0o755)
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -37,9 +37,12 @@ class ctkDoubleSpinBox(QtWidgets.QWidget):
         self.valueChanged.emit(value)
 
     def setValue(self, value: float) -> None:
-        self._d.box.setValue(value)
+        (self.setValueIfDifferent if self._d.setMode == self.SetIfDifferent else self.setValueAlways)(value)
 
-    setValueIfDifferent = setValue
+    def setValueIfDifferent(self, value: float) -> None:
+        """Leave the text alone while the user types it."""
+        if round(value, self._d.box.decimals) != self._d.box.value:
+            self._d.box.setValue(value)
 
     def setValueAlways(self, value: float) -> None:
         before = self._d.box.value

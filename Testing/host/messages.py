@@ -165,8 +165,8 @@ def _execute(self: Any, *_arguments: Any) -> int:
     text = self.text if isBox else self.windowTitle
     if not _insideDisplay[0]:
         current.append(Message("dialog", text, self.windowTitle))
-    if isBox and len(_choices(self)) < 2 and not current.answers:
-        return int(Button.Ok)
+    if isBox and len(_choices(self)) < 2 and not (current.answers and callable(current.answers[0])):
+        return int(Button.Ok)  # nothing to decide: the answers wait for a question
     answer = current.nextAnswer(f"dialog '{text}'")
     if callable(answer):
         self.show()

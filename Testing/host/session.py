@@ -272,17 +272,46 @@ class Host:
         Raises:
             RuntimeError: if it is disabled or hidden.
         """
-        if not widget.isEnabled() or widget.isHidden():
-            raise RuntimeError(f"{widget.className()} '{widget.objectName}' is disabled or hidden: no user clicks it.")
+        self._requireUsable(widget)
         widget.click()
         self.app.processEvents()
+
+    def type(self, widget: Any, text: str) -> None:
+        """Replace the text of a line, spin box or slider widget by keystrokes and press Enter.
+
+        Raises:
+            RuntimeError: if it is disabled or hidden.
+        """
+        from PySide6 import QtCore, QtGui
+
+        self._requireUsable(widget)
+        edit = widget if hasattr(widget, "selectAll") else widget.findChild("QLineEdit")
+        edit.selectAll()
+        keys = [(QtCore.Qt.Key.Key_unknown, character) for character in text]
+        for key, character in [*keys, (QtCore.Qt.Key.Key_Return, "\r")]:
+            for kind in (QtCore.QEvent.Type.KeyPress, QtCore.QEvent.Type.KeyRelease):
+                event = QtGui.QKeyEvent(kind, int(key), QtCore.Qt.KeyboardModifier.NoModifier, character)
+                self.app.sendEvent(edit, event)
+        self.app.processEvents()
+
+    def _requireUsable(self, widget: Any) -> None:
+        part = widget
+        while part is not None and not part.isWindow():
+            if part.isHidden():
+                break
+            part = part.parentWidget()
+        hidden = part is not None and not part.isWindow()
+        if hidden or not widget.isEnabled():
+            raise RuntimeError(f"{widget.className()} '{widget.objectName}' is disabled or hidden to a user.")
 
     def choose(self, combo: Any, text: str) -> None:
         """Choose an entry of a combo box or node selector by its text, as a user does.
 
         Raises:
             LookupError: if there is no such entry.
+            RuntimeError: if it is disabled or hidden.
         """
+        self._requireUsable(combo)
         box = combo if hasattr(combo, "activated") else combo.findChild("QComboBox")
         texts = [box.itemText(index) for index in range(box.count)]
         if text not in texts:

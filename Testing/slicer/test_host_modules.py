@@ -57,6 +57,20 @@ def test_a_disabled_or_hidden_button_cannot_be_clicked(host, module, click):
         click(module.widget.ui.applyButton)
 
 
+def test_typed_text_reaches_the_parameters(host, module):
+    node = module.widget.logic.getParameterNode()
+    with pytest.raises(RuntimeError, match="'commentEdit' is disabled or hidden"):
+        host.type(module.widget.ui.commentEdit, "in a collapsed section")
+    module.widget.ui.advancedCollapsibleButton.collapsed = False
+    host.type(module.widget.ui.commentEdit, "Größe 3")
+    host.type(module.widget.ui.iterationsBox, "7")
+    host.type(module.widget.ui.thresholdSlider, "-12.5")
+    assert (node.comment, node.iterations, node.threshold) == ("Größe 3", 7, -12.5)
+    module.widget.ui.commentEdit.enabled = False
+    with pytest.raises(RuntimeError, match="'commentEdit' is disabled or hidden"):
+        host.type(module.widget.ui.commentEdit, "no")
+
+
 def test_the_module_works_with_a_child_process(host, module, click, wait_until):
     host.setTesting(False)
     host.messages.answer(True)
@@ -92,8 +106,12 @@ def test_errors_are_recorded_with_text_and_details(host):
     slicer.util.infoDisplay("By the way")
     with pytest.raises(ValueError, match="deep"), slicer.util.tryWithErrorDisplay("Shown."):
         raise ValueError("deep")
+    host.messages.answer(True)
+    slicer.util.warningDisplay("A warning has one button only.")
+    assert slicer.util.confirmYesNoDisplay("Go on?") is True
     kinds = [(message.kind, message.text.splitlines()[0]) for message in host.messages]
-    assert kinds == [("error", "It failed."), ("info", "By the way"), ("error", "Shown.")]
+    assert kinds[:3] == [("error", "It failed."), ("info", "By the way"), ("error", "Shown.")]
+    assert [kind for kind, _ in kinds[3:]] == ["warning", "yesNo"]
     assert host.messages[0].details["detailedText"] == "because"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 
 import pytest
@@ -49,6 +51,20 @@ def test_the_event_loop_reports_output_and_the_end(host, process, wait_until):
     wait_until(lambda: heard and isinstance(heard[-1], tuple), timeout=20)
     assert b"".join(heard[:-1]).strip() == b"seen"
     assert heard[-1] == (0, 0)
+
+
+def test_python_slicer_is_found_and_is_a_launcher_of_the_real_child(process):
+    program = shutil.which("PythonSlicer")
+    assert program is not None
+    process.start(program, ["-c", "import os, sys; print(os.getpid(), os.getppid(), sys.argv[1]); sys.exit(3)", "a b"])
+    assert process.waitForStarted(20000)
+    launcher = process.processId()
+    assert process.waitForFinished(20000)
+    child, parent, argument = process.readAllStandardOutput().data().decode().split(maxsplit=2)
+    assert process.exitCode() == 3
+    assert argument.strip() == "a b"
+    assert int(child) != launcher
+    assert os.name == "nt" or int(parent) == launcher
 
 
 def test_there_is_no_pid(process):
