@@ -1,17 +1,31 @@
-"""What all tests share: one thread for torch, so that small tests stay fast and alike on every machine."""
+"""What all tests share: one thread for torch, so that small tests stay fast, and an honest exit code."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import sys
 
 import pytest
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+_SESSION: pytest.StashKey[pytest.Session] = pytest.StashKey()
 
-@pytest.fixture(scope="session")
-def repository() -> Path:
-    """Root of the source tree."""
-    return Path(__file__).resolve().parents[1]
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[_SESSION] = session
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave without Python's shutdown where 3D Slicer's libraries are loaded.
+
+    Their C++ objects and those of Qt outlive each other in an order that nobody controls, and the process crashes
+    after the last test was judged; the exit code would then be that of the crash instead of that of the tests.
+    """
+    session = config.stash.get(_SESSION, None)
+    if session is not None and "slicer" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(session.exitstatus))
