@@ -10,15 +10,17 @@ Inside of this file an array is ``(D, H, W, C)``, one sample; the functions take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autofuse_engine.networks.slabs import run_by_slab
+
 NEGATIVE_SLOPE = 0.2
 NORM_EPSILON = 1e-5
-SLAB_BYTES = 6 * 2**20
 
 
 def suits(x: Tensor, *weights: Tensor | None) -> bool:
@@ -30,8 +32,11 @@ def suits(x: Tensor, *weights: Tensor | None) -> bool:
 def convolve(parts: Sequence[Tensor], conv: nn.Conv3d) -> Tensor:
     """``conv`` of the parts' concatenation; any odd kernel, zero padding that keeps the size."""
     result = parts[0].new_empty((*parts[0].shape[2:], conv.out_channels))
-    for start, stop in _slabs(_as_array(parts[0])):
+
+    def work(start: int, stop: int) -> None:
         result[start:stop] = _convolved(parts, conv, start, stop)
+
+    run_by_slab(work, _as_array(parts[0]))
     return _as_features(result)
 
 
@@ -45,8 +50,11 @@ def halve(x: Tensor) -> Tensor:
     array = _as_array(x)
     depth, height, width, channels = array.shape
     result = array.new_empty((depth // 2, height // 2, width // 2, channels))
-    for start, stop in _slabs(array, multiple=2):
+
+    def work(start: int, stop: int) -> None:
         result[start // 2 : stop // 2] = _halved(array[start:stop])
+
+    run_by_slab(work, array, multiple=2)
     return _as_features(result)
 
 
@@ -61,17 +69,21 @@ def block_and_halve(x: Tensor, first: nn.Conv3d, second: nn.Conv3d) -> Tensor:
     depth, height, width = x.shape[2:]
     inner = x.new_empty((depth, height, width, first.out_channels), device="meta")
     result = x.new_empty((depth // 2, height // 2, width // 2, second.out_channels))
-    first_sums, second_sums = _Sums(), _Sums()
-    for start, stop in _slabs(inner, multiple=2):
-        first_sums.add(F.leaky_relu_(_convolved([x], first, start, stop), NEGATIVE_SLOPE))
-    for start, stop in _slabs(inner, multiple=2):
+
+    def first_moments(start: int, stop: int) -> Moments:
+        return Moments.of(F.leaky_relu_(_convolved([x], first, start, stop), NEGATIVE_SLOPE))
+
+    scale, offset = Moments.merged(run_by_slab(first_moments, inner, multiple=2)).scale_and_offset()
+
+    def work(start: int, stop: int) -> Moments:
         low, high = max(start - 1, 0), min(stop + 1, depth)
         slab = F.leaky_relu_(_convolved([x], first, low, high), NEGATIVE_SLOPE)
-        _normalise_(slab, first_sums)
-        slab = _convolved([_as_features(slab)], second, start - low, stop - low)
-        second_sums.add(F.leaky_relu_(slab, NEGATIVE_SLOPE))
+        _scale_(slab, scale, offset)
+        slab = F.leaky_relu_(_convolved([_as_features(slab)], second, start - low, stop - low), NEGATIVE_SLOPE)
         result[start // 2 : stop // 2] = _halved(slab)
-    _normalise_(result, second_sums)
+        return Moments.of(slab)
+
+    _normalise_(result, Moments.merged(run_by_slab(work, inner, multiple=2)))
     return _as_features(result)
 
 
@@ -83,14 +95,16 @@ def gate_(pair: Tensor, matched: Tensor, weight: Tensor, bias: Tensor) -> tuple[
     pair_array, matched_array = _as_array(pair), _as_array(matched)
     channels = pair_array.shape[3]
     pair_weight, matched_weight = weight.flatten(1).t().split(channels)
-    total = torch.zeros(1, dtype=torch.float64)
-    for start, stop in _slabs(pair_array):
+
+    def work(start: int, stop: int) -> Tensor:
         ours = pair_array[start:stop].reshape(-1, channels)
         theirs = matched_array[start:stop].view(-1, channels)
         share = torch.addmm(bias, ours, pair_weight).addmm_(theirs, matched_weight).sigmoid_()
-        total += share.sum(dtype=torch.float32)
         torch.lerp(theirs, ours, share, out=theirs)
-    return _as_features(matched_array), (total / matched_array.numel()).float()
+        return share.sum(dtype=torch.float32).double()
+
+    total = torch.stack(run_by_slab(work, pair_array)).sum()
+    return _as_features(matched_array), (total / matched_array.numel()).float().reshape(1)
 
 
 def large_kernels(x: Tensor, branches: Sequence[nn.Conv3d], merge: nn.Conv3d) -> Tensor:
@@ -108,24 +122,31 @@ def large_kernels(x: Tensor, branches: Sequence[nn.Conv3d], merge: nn.Conv3d) ->
     return _activate_normalise(merged, x, merge.out_channels)
 
 
-class _Sums:
-    """Mean and variance per channel of slabs ``(..., C)``; merged in float64, as sums of millions lose digits."""
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Number of values per channel, their mean, and the sum of their squared distances from it; float64 ``(C,)``."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean: Tensor = torch.zeros(())
-        self.squares: Tensor = torch.zeros(())
+    count: int
+    mean: Tensor
+    squares: Tensor
 
-    def add(self, slab: Tensor) -> None:
+    @classmethod
+    def of(cls, slab: Tensor) -> Moments:
+        """Moments of ``(..., C)``; two passes in float32, as slabs are small."""
         rows = slab.flatten(0, -2).float()
-        count = rows.shape[0]
         mean = rows.mean(dim=0)
-        squares = (rows - mean).square_().sum(dim=0, dtype=torch.float32).double()
-        # Chan, Golub, LeVeque (1979): merge the moments of two sets.
-        shift = mean.double() - self.mean
-        self.mean = self.mean + shift * (count / (self.count + count))
-        self.squares = self.squares + squares + shift.square() * (self.count * count / (self.count + count))
-        self.count += count
+        return cls(rows.shape[0], mean.double(), (rows - mean).square_().sum(dim=0).double())
+
+    @classmethod
+    def merged(cls, parts: Sequence[Moments]) -> Moments:
+        """Moments of all parts together (Chan, Golub, LeVeque 1979), in float64 and in the order given."""
+        whole = parts[0]
+        for part in parts[1:]:
+            count = whole.count + part.count
+            shift = part.mean - whole.mean
+            squares = whole.squares + part.squares + shift.square() * (whole.count * part.count / count)
+            whole = cls(count, whole.mean + shift * (part.count / count), squares)
+        return whole
 
     def scale_and_offset(self) -> tuple[Tensor, Tensor]:
         """Factors per channel, float32, such that ``x * scale + offset`` has mean 0 and variance 1."""
@@ -136,23 +157,26 @@ class _Sums:
 def _activate_normalise(compute: Callable[[int, int], Tensor], like: Tensor, channels: int) -> Tensor:
     """LeakyReLU and instance norm of what ``compute(start, stop)`` gives for the planes ``start`` to ``stop``."""
     result = like.new_empty((*like.shape[2:], channels))
-    sums = _Sums()
-    for start, stop in _slabs(result):
+
+    def work(start: int, stop: int) -> Moments:
         slab = F.leaky_relu_(compute(start, stop), NEGATIVE_SLOPE)
-        sums.add(slab)
         result[start:stop] = slab
-    _normalise_(result, sums)
+        return Moments.of(slab)
+
+    _normalise_(result, Moments.merged(run_by_slab(work, result)))
     return _as_features(result)
 
 
-def _normalise_(array: Tensor, sums: _Sums) -> None:
-    scale, offset = sums.scale_and_offset()
-    for start, stop in _slabs(array):
-        slab = array[start:stop]
-        if slab.dtype == torch.float32:
-            torch.addcmul(offset, slab, scale, out=slab)
-        else:
-            slab.copy_(torch.addcmul(offset, slab.float(), scale))
+def _normalise_(array: Tensor, moments: Moments) -> None:
+    scale, offset = moments.scale_and_offset()
+    run_by_slab(lambda start, stop: _scale_(array[start:stop], scale, offset), array)
+
+
+def _scale_(slab: Tensor, scale: Tensor, offset: Tensor) -> None:
+    if slab.dtype == torch.float32:
+        torch.addcmul(offset, slab, scale, out=slab)
+    else:
+        slab.copy_(torch.addcmul(offset, slab.float(), scale))
 
 
 def _halved(array: Tensor) -> Tensor:
@@ -203,14 +227,6 @@ def _planes(x: Tensor, start: int, stop: int) -> Tensor:
     inside = x[:, :, max(start, 0) : min(stop, x.shape[2])]
     missing = max(-start, 0), max(stop - x.shape[2], 0)
     return F.pad(inside, (0, 0, 0, 0, *missing)) if any(missing) else inside
-
-
-def _slabs(array: Tensor, multiple: int = 1) -> Iterator[tuple[int, int]]:
-    """Ranges along the first axis of about :data:`SLAB_BYTES` each, of a length that ``multiple`` divides."""
-    plane_bytes = array[0].numel() * array.element_size()
-    length = max(SLAB_BYTES // plane_bytes // multiple, 1) * multiple
-    for start in range(0, array.shape[0], length):
-        yield start, min(start + length, array.shape[0])
 
 
 def _as_array(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autofuse_engine.configs import NetworkConfig
-from autofuse_engine.networks import lean
+from autofuse_engine.networks import lean, slabs
 from autofuse_engine.networks.autofuse import AutoFuse, NetworkOutput, sample_velocity
 from autofuse_engine.networks.build import build_network, network_for_inference
 from autofuse_engine.official_import import release_names
@@ -49,7 +49,7 @@ def assert_close_fields(actual: torch.Tensor | None, expected: torch.Tensor) -> 
 def test_predictions_equal_those_of_the_plain_network(
     batch: int, align_corners: bool, slab_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lean, "SLAB_BYTES", slab_bytes)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", slab_bytes)
     network, plain = twins(align_corners=align_corners)
     fixed, moving = pair_of_images(batch)
     with torch.no_grad():

@@ -9,14 +9,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from autofuse_engine.networks import lean
+from autofuse_engine.networks import lean, slabs
 
-SLAB_BYTES = {"one plane each": 1, "a few planes each": 40_000, "all planes at once": 2**30}
+SLABS = {
+    "one plane each": (1, 1),
+    "one plane each, two threads": (1, 2),
+    "some planes each": (40_000, 1),
+    "some planes each, three threads": (40_000, 3),
+    "all planes at once": (2**30, 1),
+}
 
 
-@pytest.fixture(autouse=True, params=SLAB_BYTES.values(), ids=SLAB_BYTES.keys())
-def slab_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lean, "SLAB_BYTES", request.param)
+@pytest.fixture(autouse=True, params=SLABS.values(), ids=SLABS.keys())
+def slab_bytes_and_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(slabs, "SMALLEST_SLAB_BYTES", 1)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", request.param[0])
+    torch.set_num_threads(request.param[1])
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
