@@ -12,8 +12,11 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
+
 from autofuse_engine.errors import FileError, InputError
 
+_NIFTI_FLOATS = {16: "f4", 64: "f8"}
 _METAIMAGE_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -23,7 +26,7 @@ def check_header(path: Path) -> None:
 
     Raises:
         FileError: ``truncated-file``, ``data-file-missing``, ``not-an-image`` or ``not-a-transform``.
-        InputError: ``image-geometry-invalid``.
+        InputError: ``image-geometry-invalid`` or ``image-not-finite``.
         OSError: if the file cannot be opened.
     """
     name = path.name.lower()
@@ -60,7 +63,8 @@ def _check_nifti(path: Path) -> None:
     else:
         numbers = struct.unpack_from(order + "6f", header, 256) if scanner_form > 0 else (0.0,)
         spacing = pixdim[1:4]
-    if any(value <= 0 for value in spacing):
+    if any(value <= 0 for value in (*spacing, *pixdim[1:4])):
+        spacing = spacing if any(value <= 0 for value in spacing) else pixdim[1:4]
         raise InputError(
             "image-geometry-invalid",
             f"The image {path} has the voxel spacing {' x '.join(f'{value:g}' for value in spacing)} mm.",
@@ -72,6 +76,23 @@ def _check_nifti(path: Path) -> None:
             f"The image {path} holds values in its orientation matrix that are not numbers.",
             "Save the image again with a program that shows it in its right place, for instance 3D Slicer.",
         )
+    kind = _NIFTI_FLOATS.get(struct.unpack_from(order + "h", header, 70)[0])
+    if kind is not None and header[344:347] == b"n+1":
+        _check_finite(path, np.dtype(order + kind), int(data_start))
+
+
+def _check_finite(path: Path, kind: np.dtype, data_start: int) -> None:
+    """Refuse NaN and infinite values, which the NIfTI library of ITK turns into zeros without a word."""
+    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        file.seek(data_start)
+        while block := file.read(1 << 22):
+            values = np.frombuffer(block[: len(block) // kind.itemsize * kind.itemsize], kind)
+            if not np.isfinite(values).all():
+                raise InputError(
+                    "image-not-finite",
+                    f"The image {path} holds values that are not numbers (NaN or infinite).",
+                    "Replace them, for instance with zero, before registering.",
+                )
 
 
 def _check_metaimage(path: Path) -> None:
@@ -91,6 +112,13 @@ def _check_metaimage(path: Path) -> None:
         if not data_path.is_file():
             raise data_file_missing(path)
         size, header_size = data_path.stat().st_size, 0
+    spacing = fields.get("ElementSpacing", fields.get("ElementSize", "1")).split()
+    if any(_number(side) <= 0 for side in spacing):
+        raise InputError(
+            "image-geometry-invalid",
+            f"The image {path} has the voxel spacing {' x '.join(spacing)} mm.",
+            "The spacing must be above zero: correct it in the header.",
+        )
     if fields.get("CompressedData") == "True":
         stated = fields.get("CompressedDataSize", "")
         data = int(stated) if stated.isdigit() else 0
@@ -102,6 +130,13 @@ def _check_metaimage(path: Path) -> None:
         data = values * _METAIMAGE_BYTES.get(kind, 0)
     if size < header_size + data:
         raise truncated(path, size, header_size + data)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan  # ITK's own reader explains what it cannot read
 
 
 def _check_hdf5(path: Path) -> None:

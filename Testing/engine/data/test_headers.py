@@ -193,3 +193,27 @@ def test_an_image_of_too_many_voxels_is_refused_before_it_is_loaded(tmp_path: Pa
     )
     (tmp_path / "nothing.raw").write_bytes(b"")
     assert "2147483648 voxels" in refusal(path, "image-too-large", InputError)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_itk_would_silently_turn_into_zeros_are_refused(tmp_path: Path, suffix: str, value: float) -> None:
+    array = np.ones((8, 9, 10))
+    array[3, 4, 5] = value
+    path = tmp_path / f"größe{suffix}"
+    sitk.WriteImage(itk_image(array, np.diag([1.5, 2, 3, 1])), str(path))
+    refusal(path, "image-not-finite", InputError)
+
+
+@pytest.mark.parametrize("spacing", [0.0, -2.0])
+def test_a_nifti_spacing_that_is_not_positive_is_refused_even_beside_a_valid_matrix(
+    tmp_path: Path, spacing: float
+) -> None:
+    assert f"{spacing:g}" in refusal(
+        edited_nifti(tmp_path, (84, "f", (spacing,))), "image-geometry-invalid", InputError
+    )
+
+
+@pytest.mark.parametrize("spacing", ["1 -1 2", "0 1 2"])
+def test_a_metaimage_spacing_that_is_not_positive_is_refused(tmp_path: Path, spacing: str) -> None:
+    refusal(text_mha(tmp_path, ElementSpacing=spacing), "image-geometry-invalid", InputError)
