@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from autofuse_engine.data.files import LPS_FROM_RAS, quiet
-from autofuse_engine.data.overlap import mass_center_ras, overlap_share
+from autofuse_engine.data.overlap import foreground_radius_mm, mass_center_ras, overlap_share
 from autofuse_engine.data.pyramid import Pyramid
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.errors import CancelledError, InputError
@@ -34,12 +34,13 @@ _Transform = TypeVar("_Transform", bound=sitk.Transform)
 _VOXELS = (8_000, 40_000, 250_000)  # of the fixed image, coarse to fine; the search for a start uses the first
 _ALL_SAMPLED_UP_TO = 100_000  # voxels; of larger images a third is drawn
 _SHARE_SAMPLED = 0.33
+_WORTHWHILE_SHARE = 0.6  # of the fine level's voxels; a middle level with more is left out
 _BINS = (24, 32, 32)
-_ITERATIONS = (100, 60, 40)
+_EVALUATIONS = (200, 100, 60)  # at most, which bounds the time until a cancellation is noticed to below a second
 _ANGLES_DEG = (-30.0, 0.0, 30.0)
-_STARTS_TO_REFINE = 3
-_LARGEST_STEP_IN_VOXELS = 0.5
-_SMALLEST_STEP_SHARE = 2e-3
+_OVERLAP_TO_START_AS_THEY_LIE = 0.5
+_UNIT_SHARE = 0.3  # of the foreground's radius; the optimiser's first step is one unit, so it cannot leave the image
+_TOLERANCE = 1e10  # times the machine's precision: relative gain of the metric at which the optimiser stops
 _SMALLEST_OVERLAP = 0.1
 
 
@@ -84,7 +85,7 @@ def align(
         moving_mask: the same for the moving image.
         seed: draws the samples of the metric.
         report: receives ``Progress`` with the fraction of the alignment alone.
-        cancelled: asked in every iteration.
+        cancelled: asked between the steps of the search, which take a fraction of a second each.
 
     Raises:
         InputError: ``no-overlap`` where the images do not lie on each other at the result.
@@ -96,9 +97,9 @@ def align(
     with quiet():
         search = _Search(fixed, moving, fixed_mask, moving_mask, seed, report, cancelled)
     with quiet(), _one_thread():
-        transform = search.run(kind)
-        before, after = search.information(sitk.AffineTransform(3)), search.information(transform)
-    moving_from_fixed_ras = LPS_FROM_RAS @ _matrix_of(transform) @ LPS_FROM_RAS
+        matrix_lps = search.run(kind)
+        before, after = search.information(np.eye(4)), search.information(matrix_lps)
+    moving_from_fixed_ras = LPS_FROM_RAS @ matrix_lps @ LPS_FROM_RAS
     overlap = require_overlap(fixed, moving, moving_from_fixed_ras, fixed_mask, moving_mask)
     met_before = overlap_share(fixed, moving, np.eye(4), fixed_mask, moving_mask) >= _SMALLEST_OVERLAP
     return AlignmentResult(
@@ -134,7 +135,11 @@ def require_overlap(
 
 
 class _Search:
-    """The images at three resolutions, and the transform between them (LPS) on its way from coarse to fine."""
+    """The images at three resolutions, and the transform between them on its way from coarse to fine.
+
+    Transforms take normalised coordinates of the fixed image to those of the moving image, both around their centres
+    of mass; see :class:`Pyramid`. There the identity brings the masses together.
+    """
 
     def __init__(
         self,
@@ -146,45 +151,56 @@ class _Search:
         report: Report,
         cancelled: Callable[[], bool],
     ) -> None:
-        self._fixed = Pyramid(fixed, fixed_mask, _VOXELS, own_foreground=True)
-        self._moving = Pyramid(moving, moving_mask, _VOXELS, room=True)
         signs = LPS_FROM_RAS.diagonal()[:3]
-        self._middles = [signs * volume.center_ras for volume in (fixed, moving)]
-        self._masses = [
-            signs * mass_center_ras(volume, mask) for volume, mask in ((fixed, fixed_mask), (moving, moving_mask))
-        ]
+        masses = [signs * mass_center_ras(*pair) for pair in ((fixed, fixed_mask), (moving, moving_mask))]
+        middles = [signs * volume.center_ras for volume in (fixed, moving)]
+        unit_mm = _UNIT_SHARE * foreground_radius_mm(fixed, fixed_mask)
+        self._fixed = Pyramid(fixed, fixed_mask, _VOXELS, center_lps=masses[0], unit_mm=unit_mm, own_foreground=True)
+        self._moving = Pyramid(moving, moving_mask, _VOXELS, center_lps=masses[1], unit_mm=unit_mm, room=True)
+        of_middles = ((middles[1] - masses[1]) - (middles[0] - masses[0])) / unit_mm
+        self._shifts = {"moments": np.zeros(3), "centers": of_middles}
+        if overlap_share(fixed, moving, np.eye(4), fixed_mask, moving_mask) > _OVERLAP_TO_START_AS_THEY_LIE:
+            self._shifts["none"] = (masses[0] - masses[1]) / unit_mm
+        middle, fine = (image.GetNumberOfPixels() for image in self._fixed.images[1:])
+        self._levels = (0, 1, 2) if middle < _WORTHWHILE_SHARE * fine else (0, 2)
         self._seed = seed
         self._report = report
         self._cancelled = cancelled
 
-    def run(self, kind: AlignmentKind) -> sitk.Transform:
-        """The transform of the wished kind, fixed to moving."""
+    def run(self, kind: AlignmentKind) -> NDArray[np.float64]:
+        """4x4 of the wished kind, LPS mm, that takes points of the fixed image to the moving image."""
         if kind == "none":
-            return sitk.AffineTransform(3)
+            return np.eye(4)
         if kind in ("centers", "moments"):
-            fixed_center, moving_center = self._middles if kind == "centers" else self._masses
-            return sitk.TranslationTransform(3, (moving_center - fixed_center).tolist())
+            return self._lps_from_norm(sitk.TranslationTransform(3, self._shifts[kind].tolist()))
         starts = self._promising_starts()
         refined = []
         for number, start in enumerate(starts):
+            self._tell(0.25 + 0.1 * number, "rigid, coarse")
             refined.append(self._optimise(0, start))
-            self._tell(0.3 + 0.1 * number, "rigid, coarse")
-        rigid = max(refined, key=lambda transform: self.information(transform, 0))
-        rigid = self._optimise(1, rigid)
+        self._tell(0.5, "rigid")
+        rigid = max(refined, key=lambda transform: self._information(transform, 0))
+        rigid = self._optimise(self._levels[1], rigid)
         if kind == "rigid":
             self._tell(0.7, "rigid, fine")
-            return self._optimise(2, rigid)
+            return self._lps_from_norm(self._optimise(self._levels[-1], rigid))
         affine = sitk.AffineTransform(3)
-        affine.SetCenter(rigid.GetCenter())
         affine.SetMatrix(rigid.GetMatrix())
         affine.SetTranslation(rigid.GetTranslation())
-        for level in range(len(_VOXELS)):
+        for level in self._levels:
             self._tell(0.6 + 0.1 * level, "affine")
             affine = self._optimise(level, affine)
-        return affine
+        return self._lps_from_norm(affine)
 
-    def information(self, transform: sitk.Transform, level: int = len(_VOXELS) - 1) -> float:
-        """Mattes mutual information under a transform; NaN where too few samples meet."""
+    def information(self, matrix_lps: NDArray[np.float64]) -> float:
+        """Mattes mutual information on the finest level; NaN where no samples meet."""
+        linear = np.linalg.inv(self._moving.lps_from_norm) @ matrix_lps @ self._fixed.lps_from_norm
+        affine = sitk.AffineTransform(3)
+        affine.SetMatrix(linear[:3, :3].ravel().tolist())
+        affine.SetTranslation(linear[:3, 3].tolist())
+        return self._information(affine, len(_VOXELS) - 1)
+
+    def _information(self, transform: sitk.Transform, level: int) -> float:
         method = self._method(level)
         method.SetInitialTransform(transform)
         try:
@@ -193,50 +209,55 @@ class _Search:
             return math.nan
 
     def _promising_starts(self) -> list[sitk.Euler3DTransform]:
-        """Both kinds of centres and turns of -30, 0, 30 degrees about each axis: those with the best metric."""
-        starts: list[tuple[float, sitk.Euler3DTransform]] = []
+        """For each way to bring the images together, the best of turns by -30, 0 and 30 degrees about each axis."""
         turns = sorted(itertools.product(np.deg2rad(_ANGLES_DEG), repeat=3), key=lambda turn: sum(np.abs(turn)))
-        for fixed_center, moving_center in (self._masses, self._middles):
+        starts = []
+        for shift in self._shifts.values():
+            self._tell(0.1, "search for a start")
+            best, best_information = None, -math.inf
             for turn in turns:
                 start = sitk.Euler3DTransform()
-                start.SetCenter(fixed_center.tolist())
                 start.SetRotation(*(float(angle) for angle in turn))
-                start.SetTranslation((moving_center - fixed_center).tolist())
-                starts.append((self.information(start, 0), start))
-            self._tell(0.1, "search for a start")
-        met = [pair for pair in starts if math.isfinite(pair[0])]
-        met.sort(key=lambda pair: -pair[0])
-        if not met:
+                start.SetTranslation(shift.tolist())
+                information = self._information(start, 0)
+                if information > best_information:
+                    best, best_information = start, information
+            if best is not None:
+                starts.append(best)
+        if not starts:
             raise InputError(
                 "no-overlap",
                 "The images do not lie on each other, neither with their centres nor with their masses together.",
                 "Check the masks, or give a matrix as initial alignment.",
             )
-        return [start for _, start in met[:_STARTS_TO_REFINE]]
+        return starts
 
     def _optimise(self, level: int, start: _Transform) -> _Transform:
-        fixed, moving = self._fixed.images[level], self._moving.images[level]
-        method = self._method(level)
-        found = type(start)(start)
-        method.SetInitialTransform(found, inPlace=True)
-        method.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=1.0,
-            minStep=_SMALLEST_STEP_SHARE,
-            numberOfIterations=_ITERATIONS[level],
-            gradientMagnitudeTolerance=1e-12,
-            estimateLearningRate=method.EachIteration,
-            maximumStepSizeInPhysicalUnits=_LARGEST_STEP_IN_VOXELS * float(np.mean(fixed.GetSpacing())),
-        )
-        method.SetOptimizerScalesFromPhysicalShift()
-        method.AddCommand(sitk.sitkIterationEvent, lambda: method.StopRegistration() if self._cancelled() else None)
-        try:
-            method.Execute(fixed, moving)
-        except RuntimeError:  # ITK: a step led out of the moving image
-            return start
-        if self._cancelled():
-            raise CancelledError
-        before, after = self.information(start, level), self.information(found, level)
-        return found if after > before else start
+        """The transform after quasi-Newton steps, or after small ones where those lead out of the moving image."""
+        best, best_information = start, self._information(start, level)
+        for small_steps in (False, True):
+            method = self._method(level)
+            found = type(start)(start)
+            method.SetInitialTransform(found, inPlace=True)
+            if small_steps:
+                edge = float(np.mean(self._fixed.images[level].GetSpacing()))
+                method.SetOptimizerAsRegularStepGradientDescent(edge / 2, edge / 100, _EVALUATIONS[level])
+            else:
+                method.SetOptimizerAsLBFGSB(
+                    gradientConvergenceTolerance=1e-4,
+                    numberOfIterations=_EVALUATIONS[level],
+                    maximumNumberOfFunctionEvaluations=_EVALUATIONS[level],
+                    costFunctionConvergenceFactor=_TOLERANCE,
+                )
+            try:
+                method.Execute(self._fixed.images[level], self._moving.images[level])
+            except RuntimeError:  # ITK: all samples map outside of the moving image
+                continue
+            information = self._information(found, level)
+            if information > best_information:
+                best, best_information = found, information
+            break
+        return best
 
     def _method(self, level: int) -> sitk.ImageRegistrationMethod:
         method = sitk.ImageRegistrationMethod()
@@ -251,19 +272,18 @@ class _Search:
             method.SetMetricSamplingPercentage(_SHARE_SAMPLED, 1 + self._seed)  # for ITK 0 is the clock
         return method
 
+    def _lps_from_norm(self, transform: sitk.Transform) -> NDArray[np.float64]:
+        """4x4 in LPS mm of a linear transform between normalised coordinates."""
+        matrix = np.eye(4)
+        matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
+        for axis, unit in enumerate(np.eye(3).tolist()):
+            matrix[:3, axis] = np.array(transform.TransformPoint(unit)) - matrix[:3, 3]
+        return self._moving.lps_from_norm @ matrix @ np.linalg.inv(self._fixed.lps_from_norm)
+
     def _tell(self, fraction: float, text: str) -> None:
         if self._cancelled():
             raise CancelledError
         self._report(Progress(stage="initial alignment", fraction=fraction, text=text))
-
-
-def _matrix_of(transform: sitk.Transform) -> NDArray[np.float64]:
-    """4x4 of a linear ITK transform, LPS."""
-    matrix = np.eye(4)
-    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
-    for axis, unit in enumerate(np.eye(3).tolist()):
-        matrix[:3, axis] = np.array(transform.TransformPoint(unit)) - matrix[:3, 3]
-    return matrix
 
 
 @contextmanager

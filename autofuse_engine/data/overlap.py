@@ -40,6 +40,15 @@ def mass_center_ras(volume: Volume, mask: Volume | None = None) -> NDArray[np.fl
     return map_points(volume.ras_from_ijk, center_ijk)
 
 
+def foreground_radius_mm(volume: Volume, mask: Volume | None = None) -> float:
+    """Root mean square distance of the foreground, inside the mask, from its own middle; 1 mm at least."""
+    points_ijk = _sampled(_shown(volume, mask))
+    if len(points_ijk) < 2:
+        return 1.0
+    offsets_mm = (points_ijk - points_ijk.mean(axis=0)) * volume.spacing_mm
+    return max(1.0, float(np.sqrt((offsets_mm**2).sum(axis=1).mean())))
+
+
 def overlap_share(
     fixed: Volume,
     moving: Volume,
@@ -52,10 +61,7 @@ def overlap_share(
     The larger one, so that an image of a part (a slab, one organ) fits into an image of the whole. With masks, only
     the foreground inside of them counts.
     """
-    fixed_shown, moving_shown = (
-        foreground(volume.array) if mask is None else foreground(volume.array) & (mask.array != 0)
-        for volume, mask in ((fixed, fixed_mask), (moving, moving_mask))
-    )
+    fixed_shown, moving_shown = _shown(fixed, fixed_mask), _shown(moving, moving_mask)
     moving_from_fixed_ijk = np.linalg.inv(moving.ras_from_ijk) @ moving_from_fixed_ras @ fixed.ras_from_ijk
     return max(
         _share_inside(fixed_shown, moving_shown, moving_from_fixed_ijk),
@@ -64,8 +70,7 @@ def overlap_share(
 
 
 def _share_inside(shown: NDArray[np.bool_], other: NDArray[np.bool_], other_from_shown_ijk: NDArray) -> float:
-    step = max(1, round((shown.size / _POINTS) ** (1 / 3)))
-    points_ijk = np.argwhere(shown[::step, ::step, ::step])[:, ::-1] * step
+    points_ijk = _sampled(shown)
     if not len(points_ijk) or not other.any():
         return 0.0
     box = [np.flatnonzero(other.any(axis=axes))[[0, -1]] for axes in ((0, 1), (0, 2), (1, 2))]
@@ -73,3 +78,13 @@ def _share_inside(shown: NDArray[np.bool_], other: NDArray[np.bool_], other_from
     points_other = map_points(other_from_shown_ijk, points_ijk)
     inside = ((points_other >= lowest - 0.5) & (points_other <= highest + 0.5)).all(axis=1)
     return float(inside.mean())
+
+
+def _shown(volume: Volume, mask: Volume | None) -> NDArray[np.bool_]:
+    return foreground(volume.array) if mask is None else foreground(volume.array) & (mask.array != 0)
+
+
+def _sampled(shown: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Indices ``(N, 3)`` in i, j, k order of the voxels shown, on a coarser lattice where they are many."""
+    step = max(1, round((shown.size / _POINTS) ** (1 / 3)))
+    return np.argwhere(shown[::step, ::step, ::step])[:, ::-1] * step

@@ -1,4 +1,4 @@
-"""An image at several resolutions, ready for a similarity metric of ITK."""
+"""An image at several resolutions, in coordinates of its own size, ready for a metric and optimiser of ITK."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ _ROOM_SHARE = 0.25
 class Pyramid:
     """Float32 images from coarse to fine, intensities clipped to their range, and one mask.
 
+    Their coordinates are ``(point_lps - center_lps) / unit_mm``: with a unit of the size of what is shown, turns,
+    shifts and scales weigh about the same, and an optimiser needs no scales for its parameters.
+
     Args:
         volume: the image.
         mask: on its grid; voxels that are not zero count.
+        center_lps: ``(3,)``, mm.
+        unit_mm: length of the unit.
         voxel_counts: about how many voxels each level has; levels never are finer than the image.
         own_foreground: without mask, use the image's foreground and a margin, where it leaves out much of the image.
         room: add background around an image whose border is background, so that the other image never leaves it.
@@ -29,6 +34,7 @@ class Pyramid:
     Attributes:
         images: one SimpleITK image per count.
         mask: SimpleITK image, or None where every voxel counts.
+        lps_from_norm: 4x4; takes these coordinates to the patient.
     """
 
     def __init__(
@@ -37,6 +43,8 @@ class Pyramid:
         mask: Volume | None,
         voxel_counts: Sequence[int],
         *,
+        center_lps: NDArray,
+        unit_mm: float,
         own_foreground: bool = False,
         room: bool = False,
     ) -> None:
@@ -48,18 +56,29 @@ class Pyramid:
         if room and mask is None and (np.abs(border - level) <= 0.05 * (high - low)).mean() > 0.8:
             widths = [int(np.ceil(_ROOM_SHARE * side)) for side in image.GetSize()]
             image = sitk.ConstantPad(image, widths, widths, level)
-        self.images = []
+        self.lps_from_norm = np.eye(4)
+        self.lps_from_norm[:3, :3] *= unit_mm
+        self.lps_from_norm[:3, 3] = center_lps
+        self.images: list[sitk.Image] = []
         for count in sorted(voxel_counts, reverse=True):
             image = _shrunk(image, count)
-            self.images.insert(0, image)
-        self.mask = None
+            self.images.insert(0, self._normalised(image))
+        self.mask: sitk.Image | None = None
         if mask is not None:
-            self.mask = to_sitk(mask.with_array((mask.array != 0).astype(np.uint8)))
+            self.mask = self._normalised(to_sitk(mask.with_array((mask.array != 0).astype(np.uint8))))
         elif own_foreground:
             shown = foreground(volume.array)
             if shown.mean() < 0.7:
                 radius = [max(1, round(_MARGIN_MM / spacing)) for spacing in volume.spacing_mm]
-                self.mask = sitk.BinaryDilate(to_sitk(volume.with_array(shown.astype(np.uint8))), radius)
+                shown_itk = to_sitk(volume.with_array(shown.astype(np.uint8)))
+                self.mask = self._normalised(sitk.BinaryDilate(shown_itk, radius))
+
+    def _normalised(self, image: sitk.Image) -> sitk.Image:
+        moved = sitk.Image(image)
+        unit_mm = self.lps_from_norm[0, 0]
+        moved.SetSpacing([side / unit_mm for side in image.GetSpacing()])
+        moved.SetOrigin(((np.array(image.GetOrigin()) - self.lps_from_norm[:3, 3]) / unit_mm).tolist())
+        return moved
 
 
 def _shrunk(image: sitk.Image, voxel_count: int) -> sitk.Image:

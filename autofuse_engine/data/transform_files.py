@@ -255,7 +255,7 @@ def _require_text_complete(path: Path, *, to_the_last_byte: bool = False) -> Non
     kinds = [line.split(":", 1)[1].strip() for line in lines if line.startswith("Transform:")]
     composites = [kind for kind in kinds if kind.startswith("CompositeTransform")]
     ends = sum(line.startswith("FixedParameters:") for line in lines)
-    if ends < len(kinds) - len(composites) or not kinds:
+    if ends < len(kinds) - len(composites) or not kinds or (to_the_last_byte and not text.endswith("\n")):
         raise FileError("truncated-file", f"The transform file {path} is cut off.", "Copy it again, or write it again.")
     if len(kinds) > 1 and not kinds[0].startswith("CompositeTransform"):
         raise InputError(
