@@ -16,6 +16,7 @@ from Testing.host import messages
 from Testing.host.io_manager import qSlicerIOManager
 from Testing.host.layout_manager import disposeViews, qSlicerLayoutManager
 from Testing.host.modules import qSlicerLoadableModule, qSlicerModuleManager, register
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import declare
 from Testing.host.scene import SHARE_FOLDER, newScene
 from Testing.host.signals import cppSignal
@@ -34,8 +35,8 @@ class qSlicerCommandOptions(QtCore.QObject):
         self._d = state(app=app, runPythonAndExit=False)
 
     runPythonAndExit = stored(bool, "runPythonAndExit")
-    testingEnabled = QtCore.Property(bool, lambda self: self._d.app.testingEnabled())
-    noMainWindow = QtCore.Property(bool, lambda self: False)
+    testingEnabled = qtProperty(bool, lambda self: self._d.app.testingEnabled())
+    noMainWindow = qtProperty(bool, lambda self: False)
 
 
 @declare(slicer)
@@ -167,18 +168,18 @@ class qSlicerApplication(QtWidgets.QApplication):
     temporaryPath = stored(str, "temporaryPath")
     cachePath = stored(str, "cachePath")
     defaultScenePath = stored(str, "defaultScenePath")
-    slicerHome = QtCore.Property(str, lambda self: str(self._d.home))
-    startupWorkingPath = QtCore.Property(str, lambda self: str(Path.cwd()))
-    extensionsInstallPath = QtCore.Property(str, lambda self: str(self._d.home / "extensions"))
-    documentationBaseUrl = QtCore.Property(str, lambda self: DOCUMENTATION)
-    majorVersion = QtCore.Property(int, lambda self: int(VERSION.split(".")[0]))
-    minorVersion = QtCore.Property(int, lambda self: int(VERSION.split(".")[1]))
-    revision = QtCore.Property(str, lambda self: "host")
-    repositoryRevision = QtCore.Property(str, lambda self: "host")
-    os = QtCore.Property(str, lambda self: {"Darwin": "macosx", "Windows": "win"}.get(platform.system(), "linux"))
-    arch = QtCore.Property(str, lambda self: "amd64")
-    platform = QtCore.Property(str, lambda self: f"{self.os}-{self.arch}")
-    isInstalled = QtCore.Property(bool, lambda self: True)
+    slicerHome = qtProperty(str, lambda self: str(self._d.home))
+    startupWorkingPath = qtProperty(str, lambda self: str(Path.cwd()))
+    extensionsInstallPath = qtProperty(str, lambda self: str(self._d.home / "extensions"))
+    documentationBaseUrl = qtProperty(str, lambda self: DOCUMENTATION)
+    majorVersion = qtProperty(int, lambda self: int(VERSION.split(".")[0]))
+    minorVersion = qtProperty(int, lambda self: int(VERSION.split(".")[1]))
+    revision = qtProperty(str, lambda self: "host")
+    repositoryRevision = qtProperty(str, lambda self: "host")
+    os = qtProperty(str, lambda self: {"Darwin": "macosx", "Windows": "win"}.get(platform.system(), "linux"))
+    arch = qtProperty(str, lambda self: "amd64")
+    platform = qtProperty(str, lambda self: f"{self.os}-{self.arch}")
+    isInstalled = qtProperty(bool, lambda self: True)
 
 
 def _installLauncher(folder: Path) -> None:

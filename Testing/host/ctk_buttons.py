@@ -7,6 +7,7 @@ from typing import Any
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from Testing.host import pythonqt
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import ctk, declare
 from Testing.host.signals import cppSignal
 from Testing.host.standin import parentAnd, state, stored
@@ -119,7 +120,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     def _setCollapsed(self, collapsed: bool) -> None:
         self.setChecked(not collapsed)
 
-    collapsed = QtCore.Property(bool, lambda self: self._d.collapsed, _setCollapsed)
+    collapsed = qtProperty(bool, lambda self: self._d.collapsed, _setCollapsed)
     collapsedHeight = stored(int, "collapsedHeight")
     flat = stored(bool, "flat")
     contentsFrameShape = stored(int, "contentsFrameShape")
@@ -155,7 +156,7 @@ class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):
         super().setVisible(visible)
         self._d.children.applyAll()
 
-    collapsed = QtCore.Property(bool, lambda self: not self.checked, lambda self, value: self.setChecked(not value))
+    collapsed = qtProperty(bool, lambda self: not self.checked, lambda self, value: self.setChecked(not value))
     collapsedHeight = stored(int, "collapsedHeight")
 
 
@@ -167,7 +168,7 @@ class ctkCheckBox(QtWidgets.QCheckBox):
         super().__init__(parent)
         self._d = state(indicatorIcon=QtGui.QIcon(), indicatorIconSize=QtCore.QSize())
 
-    indicatorIcon = QtCore.Property(
+    indicatorIcon = qtProperty(
         QtGui.QIcon, lambda self: self._d.indicatorIcon, lambda self, icon: setattr(self._d, "indicatorIcon", icon)
     )
     indicatorIconSize = stored(QtCore.QSize, "indicatorIconSize")
@@ -245,7 +246,7 @@ class ctkColorPickerButton(QtWidgets.QPushButton):
         if color.isValid():
             self.setColor(color)
 
-    color = QtCore.Property(QtGui.QColor, lambda self: self._d.color, setColor)
+    color = qtProperty(QtGui.QColor, lambda self: self._d.color, setColor)
     colorName = stored(str, "colorName", lambda self: self.colorNameChanged.emit(self._d.colorName))
     displayColorName = stored(bool, "displayColorName")
     dialogOptions = stored(int, "dialogOptions")

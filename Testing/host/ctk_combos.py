@@ -6,6 +6,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import ctk, declare
 from Testing.host.signals import cppSignal
 from Testing.host.standin import state, stored
@@ -31,13 +32,13 @@ class ctkComboBox(QtWidgets.QComboBox):
         self.setCurrentIndex(self.findData(data))
 
     defaultText = stored(str, "defaultText", _showDefault)
-    defaultIcon = QtCore.Property(
+    defaultIcon = qtProperty(
         QtGui.QIcon, lambda self: self._d.defaultIcon, lambda self, icon: setattr(self._d, "defaultIcon", icon)
     )
     forceDefault = stored(bool, "forceDefault")
     elideMode = stored(int, "elideMode")
     scrollWheelEffect = stored(int, "scrollWheelEffect")
-    currentUserDataAsString = QtCore.Property(
+    currentUserDataAsString = qtProperty(
         str, lambda self: str(self.itemData(self.currentIndex) or ""), setCurrentUserDataAsString
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtWidgets
 
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import absent, ctk, declare
 from Testing.host.signals import cppSignal
 from Testing.host.standin import forwarded, parentAnd, row, state, stored
@@ -64,21 +65,21 @@ class ctkDoubleSpinBox(QtWidgets.QWidget):
     def setReadOnly(self, readOnly: bool) -> None:
         self._d.box.setReadOnly(readOnly)
 
-    value = QtCore.Property(float, lambda self: self._d.box.value, setValue)
+    value = qtProperty(float, lambda self: self._d.box.value, setValue)
     minimum = forwarded(float, "box", "minimum")
     maximum = forwarded(float, "box", "maximum")
-    decimals = QtCore.Property(int, lambda self: self._d.box.decimals, setDecimals)
+    decimals = qtProperty(int, lambda self: self._d.box.decimals, setDecimals)
     singleStep = forwarded(float, "box", "singleStep")
     prefix = forwarded(str, "box", "prefix")
     suffix = forwarded(str, "box", "suffix")
-    cleanText = QtCore.Property(str, lambda self: self._d.box.cleanText)
+    cleanText = qtProperty(str, lambda self: self._d.box.cleanText)
     alignment = forwarded(int, "box", "alignment")
     frame = forwarded(bool, "box", "frame")
     readOnly = forwarded(bool, "box", "readOnly")
     decimalsOption = stored(int, "decimalsOption")
     setMode = stored(int, "setMode")
     sizeHintPolicy = stored(int, "sizeHintPolicy")
-    isSettingValue = QtCore.Property(bool, lambda self: False)
+    isSettingValue = qtProperty(bool, lambda self: False)
 
 
 class _Scale(QtWidgets.QSlider):
@@ -143,8 +144,8 @@ class ctkDoubleSlider(QtWidgets.QWidget):
         self.rangeChanged.emit(self._d.minimum, self._d.maximum)
         self.setValue(self._d.value)
 
-    value = QtCore.Property(float, lambda self: self._d.value, setValue)
-    sliderPosition = QtCore.Property(float, lambda self: self._d.value, setValue)
+    value = qtProperty(float, lambda self: self._d.value, setValue)
+    sliderPosition = qtProperty(float, lambda self: self._d.value, setValue)
     minimum = stored(float, "minimum", _rangeChanged)
     maximum = stored(float, "maximum", _rangeChanged)
     singleStep = stored(float, "singleStep", _fit)
@@ -152,7 +153,7 @@ class ctkDoubleSlider(QtWidgets.QWidget):
     tickInterval = stored(float, "tickInterval")
     tickPosition = forwarded(int, "scale", "tickPosition")
     tracking = forwarded(bool, "scale", "tracking")
-    orientation = QtCore.Property(int, lambda self: int(self._d.scale.orientation), setOrientation)
+    orientation = qtProperty(int, lambda self: int(self._d.scale.orientation), setOrientation)
     handleToolTip = stored(str, "handleToolTip")
     invertedAppearance = forwarded(bool, "scale", "invertedAppearance")
     invertedControls = forwarded(bool, "scale", "invertedControls")
@@ -205,21 +206,21 @@ class ctkSliderWidget(QtWidgets.QWidget):
             setattr(self._d.slider, name, value)
             setattr(self._d.box, name, value)
 
-        return QtCore.Property(float, lambda self: getattr(self._d.box, name), write)
+        return qtProperty(float, lambda self: getattr(self._d.box, name), write)
 
-    value = QtCore.Property(float, lambda self: self._d.box.value, setValue)
+    value = qtProperty(float, lambda self: self._d.box.value, setValue)
     minimum = _both("minimum")
     maximum = _both("maximum")
     singleStep = _both("singleStep")
     pageStep = forwarded(float, "slider", "pageStep")
-    decimals = QtCore.Property(int, lambda self: self._d.box.decimals, setDecimals)
+    decimals = qtProperty(int, lambda self: self._d.box.decimals, setDecimals)
     prefix = forwarded(str, "box", "prefix")
     suffix = forwarded(str, "box", "suffix")
     tickInterval = forwarded(float, "slider", "tickInterval")
     tickPosition = forwarded(int, "slider", "tickPosition")
     invertedAppearance = forwarded(bool, "slider", "invertedAppearance")
     invertedControls = forwarded(bool, "slider", "invertedControls")
-    spinBoxVisible = QtCore.Property(bool, lambda self: not self._d.box.isHidden(), setSpinBoxVisible)
+    spinBoxVisible = qtProperty(bool, lambda self: not self._d.box.isHidden(), setSpinBoxVisible)
     spinBoxAlignment = stored(int, "spinBoxAlignment")
     tracking = stored(bool, "tracking")
     synchronizeSiblings = stored(int, "synchronizeSiblings")
@@ -286,12 +287,12 @@ class ctkRangeWidget(QtWidgets.QWidget):
     def reset(self) -> None:
         self.setValues(self._d.low.minimum, self._d.high.maximum)
 
-    minimumValue = QtCore.Property(float, lambda self: self._d.low.value, setMinimumValue)
-    maximumValue = QtCore.Property(float, lambda self: self._d.high.value, setMaximumValue)
+    minimumValue = qtProperty(float, lambda self: self._d.low.value, setMinimumValue)
+    maximumValue = qtProperty(float, lambda self: self._d.high.value, setMaximumValue)
     minimum = forwarded(float, "low", "minimum")
     maximum = forwarded(float, "high", "maximum")
     singleStep = forwarded(float, "low", "singleStep")
-    decimals = QtCore.Property(int, lambda self: self._d.low.decimals, setDecimals)
+    decimals = qtProperty(int, lambda self: self._d.low.decimals, setDecimals)
     prefix = forwarded(str, "low", "prefix")
     suffix = forwarded(str, "high", "suffix")
     tickInterval = stored(float, "tickInterval")

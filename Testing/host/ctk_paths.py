@@ -7,6 +7,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import ctk, declare
 from Testing.host.signals import cppSignal
 from Testing.host.standin import forwarded, parentAnd, row, state, stored
@@ -93,13 +94,13 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         QtCore.QSettings().setValue(self._d.settingKey, paths)
         self.retrieveHistory()
 
-    currentPath = QtCore.Property(str, lambda self: self._d.box.currentText, setCurrentPath)
+    currentPath = qtProperty(str, lambda self: self._d.box.currentText, setCurrentPath)
     label = stored(str, "label")
     filters = stored(int, "filters")
     nameFilters = stored("QStringList", "nameFilters")
     options = stored(int, "options")
     settingKey = stored(str, "settingKey", retrieveHistory)
-    showBrowseButton = QtCore.Property(
+    showBrowseButton = qtProperty(
         bool, lambda self: not self._d.button.isHidden(), lambda self, value: self._d.button.setVisible(value)
     )
     showHistoryButton = stored(bool, "showHistoryButton")
@@ -149,7 +150,7 @@ class ctkDirectoryButton(QtWidgets.QWidget):
             self._setDirectory(folder)
         return folder
 
-    directory = QtCore.Property(str, lambda self: self._d.directory, _setDirectory)
+    directory = qtProperty(str, lambda self: self._d.directory, _setDirectory)
     caption = stored(str, "caption")
     text = stored(str, "text", _showText)
     icon = forwarded(QtGui.QIcon, "button", "icon")

@@ -7,6 +7,7 @@ from typing import Any
 import slicer
 from PySide6 import QtCore
 
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import declare
 from Testing.host.signals import cppSignal
 from Testing.host.standin import state
@@ -90,12 +91,12 @@ class qSlicerLayoutManager(QtCore.QObject):
     def resumeRender(self) -> None:
         self.setRenderPaused(False)
 
-    layout = QtCore.Property(
+    layout = qtProperty(
         int, lambda self: self.layoutLogic().GetLayoutNode().GetViewArrangement(), lambda self, v: self.setLayout(v)
     )
-    threeDViewCount = QtCore.Property(int, lambda self: len(self._names("vtkMRMLViewNode")))
-    tableViewCount = QtCore.Property(int, lambda self: 0)
-    plotViewCount = QtCore.Property(int, lambda self: 0)
+    threeDViewCount = qtProperty(int, lambda self: len(self._names("vtkMRMLViewNode")))
+    tableViewCount = qtProperty(int, lambda self: 0)
+    plotViewCount = qtProperty(int, lambda self: 0)
 
 
 def disposeViews(manager: Any) -> None:

@@ -8,6 +8,7 @@ import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from Testing.host.ctk_buttons import ctkCollapsibleButton
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import declare
 from Testing.host.signals import cppSignal
 from Testing.host.standin import state
@@ -32,7 +33,7 @@ class qSlicerModuleSelectorToolBar(QtWidgets.QToolBar):
         self._d.panel.setModule(name)
         self.moduleSelected.emit(name)
 
-    selectedModule = QtCore.Property(str, lambda self: self._d.selected, selectModule)
+    selectedModule = qtProperty(str, lambda self: self._d.selected, selectModule)
 
 
 @declare(slicer)
@@ -73,7 +74,7 @@ class qSlicerModulePanel(QtWidgets.QWidget):
         self._d.helpVisible = visible
         self._d.help.setVisible(visible)
 
-    helpAndAcknowledgmentVisible = QtCore.Property(bool, lambda self: self._d.helpVisible, _setHelpVisible)
+    helpAndAcknowledgmentVisible = qtProperty(bool, lambda self: self._d.helpVisible, _setHelpVisible)
 
 
 @declare(slicer)

@@ -9,9 +9,10 @@ from typing import Any
 
 import slicer
 import slicer.util
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtWidgets
 
 from Testing.host import pythonqt
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import ctk, declare
 from Testing.host.standin import state, stored
 
@@ -83,7 +84,7 @@ class ctkMessageBox(QtWidgets.QMessageBox):
     def setDontShowAgain(self, dontShow: bool) -> None:
         self._d.dontShowAgain = dontShow
 
-    dontShowAgain = QtCore.Property(bool, lambda self: self._d.dontShowAgain, setDontShowAgain)
+    dontShowAgain = qtProperty(bool, lambda self: self._d.dontShowAgain, setDontShowAgain)
     dontShowAgainSettingsKey = stored(str, "dontShowAgainSettingsKey")
     dontShowAgainVisible = stored(bool, "dontShowAgainVisible")
 

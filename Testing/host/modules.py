@@ -12,6 +12,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from Testing.host import pythonqt
 from Testing.host.mrml_widgets import qSlicerWidget
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import declare
 from Testing.host.signals import cppSignal
 from Testing.host.standin import state, stored
@@ -45,10 +46,11 @@ class _Module(QtCore.QObject):
     def createNewWidgetRepresentation(self) -> Any:
         return None
 
-    name = QtCore.Property(str, lambda self: self._d.name)
-    path = QtCore.Property(str, lambda self: self._d.path)
-    isInstalled = QtCore.Property(bool, lambda self: False)
-    isBuiltIn = QtCore.Property(bool, lambda self: not pythonqt.derives(self, qSlicerScriptedLoadableModule))
+    name = qtProperty(str, lambda self: self._d.name)
+    path = qtProperty(str, lambda self: self._d.path)
+    isInstalled = qtProperty(bool, lambda self: False)
+    isBuiltIn = qtProperty(bool, lambda self: not pythonqt.derives(self, qSlicerScriptedLoadableModule))
+    defaultDocumentationLink = qtProperty(str, lambda self: _documentationLink(self._d.name))
     widgetRepresentationCreationEnabled = stored(bool, "enabled")
 
 
@@ -56,7 +58,7 @@ class _Module(QtCore.QObject):
 class qSlicerLoadableModule(_Module):
     """A C++ module: a logic without a widget."""
 
-    title = QtCore.Property(str, lambda self: self._d.title)
+    title = qtProperty(str, lambda self: self._d.title)
 
 
 @declare(slicer)
@@ -84,7 +86,7 @@ class qSlicerScriptedLoadableModule(_Module):
     acknowledgementText = stored(str, "acknowledgementText")
     hidden = stored(bool, "hidden")
     index = stored(int, "index")
-    icon = QtCore.Property(QtGui.QIcon, lambda self: self._d.icon, _setIcon)
+    icon = qtProperty(QtGui.QIcon, lambda self: self._d.icon, _setIcon)
 
 
 @declare(slicer)
@@ -126,8 +128,8 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
         editable = getattr(self._d.python, "nodeEditable", None)
         return float(editable(node)) if editable is not None else 0.0
 
-    isEntered = QtCore.Property(bool, lambda self: self._d.entered)
-    moduleName = QtCore.Property(str, lambda self: self._d.module.name)
+    isEntered = qtProperty(bool, lambda self: self._d.entered)
+    moduleName = qtProperty(str, lambda self: self._d.module.name)
 
 
 @declare(slicer)
@@ -184,6 +186,11 @@ class qSlicerModuleManager(QtCore.QObject):
         return self._d.modules.get(name)
 
 
+def _documentationLink(name: str) -> str:
+    url = slicer.app.moduleDocumentationUrl(name)
+    return f'<p>For more information see the <a href="{url}">online documentation</a>.</p>'
+
+
 def register(manager: Any, module: Any) -> None:
     """Enter a module under ``slicer.modules``."""
     manager._d.modules[module.name] = module
@@ -233,3 +240,9 @@ def unload(manager: Any, name: str) -> None:
     getattr(slicer, "selfTests", {}).pop(name, None)
     if pythonqt.derives(module, qSlicerScriptedLoadableModule):
         sys.modules.pop(name, None)
+
+
+def forgetSampleData() -> None:
+    """Drop the data sets that modules registered."""
+    if hasattr(slicer.modules, "sampleDataSources"):
+        del slicer.modules.sampleDataSources

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import slicer
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtWidgets
 
 from Testing.host.ctk_combos import ctkCheckableComboBox, ctkComboBox
 from Testing.host.mrml_selectors import NODE, observe, qMRMLNodeComboBox
 from Testing.host.mrml_widgets import qMRMLWidget
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import declare
 from Testing.host.signals import cppSignal, emitSignal
 from Testing.host.standin import forwarded, stored
@@ -217,9 +218,9 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._d.segment, self._d.segments = ("", self._d.segments) if self._d.multiSelection else (self._d.segment, [])
         self._populate()
 
-    noneEnabled = QtCore.Property(bool, lambda self: self._d.nodes.noneEnabled, _setNoneEnabled)
+    noneEnabled = qtProperty(bool, lambda self: self._d.nodes.noneEnabled, _setNoneEnabled)
     editEnabled = forwarded(bool, "nodes", "editEnabled")
-    segmentationNodeSelectorVisible = QtCore.Property(
+    segmentationNodeSelectorVisible = qtProperty(
         bool, lambda self: not self._d.nodes.isHidden(), lambda self, value: self._d.nodes.setVisible(value)
     )
     multiSelection = stored(bool, "multiSelection", _multiSelectionChanged)

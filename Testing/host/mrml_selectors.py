@@ -7,10 +7,11 @@ from typing import Any
 
 import slicer
 import vtk
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtWidgets
 from shiboken6 import Shiboken
 
 from Testing.host.ctk_combos import ctkComboBox
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import declare
 from Testing.host.signals import cppSignal, emitSignal
 from Testing.host.standin import forwarded, row, state, stored
@@ -294,12 +295,12 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def _baseName(self) -> str:
         return self._d.baseNames.get(self._d.nodeTypes[0], "") if self._d.nodeTypes else ""
 
-    currentNodeID = QtCore.Property(str, lambda self: self._d.current, setCurrentNodeID)
+    currentNodeID = qtProperty(str, lambda self: self._d.current, setCurrentNodeID)
     nodeTypes = stored("QStringList", "nodeTypes", _rebuild)
     showHidden = stored(bool, "showHidden", _rebuild)
     showChildNodeTypes = stored(bool, "showChildNodeTypes", _rebuild)
     hideChildNodeTypes = stored("QStringList", "hideChildNodeTypes", _rebuild)
-    baseName = QtCore.Property(str, _baseName, _setBaseName)
+    baseName = qtProperty(str, _baseName, _setBaseName)
     noneEnabled = stored(bool, "noneEnabled", _rebuild)
     addEnabled = stored(bool, "addEnabled", _rebuild)
     removeEnabled = stored(bool, "removeEnabled", _rebuild)

@@ -9,6 +9,7 @@ from PySide6 import QtCore, QtWidgets
 
 from Testing.host import pythonqt
 from Testing.host.ctk_numbers import ctkDoubleSpinBox, ctkSliderWidget
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import absent, declare
 from Testing.host.signals import cppSignal
 from Testing.host.standin import state, stored
@@ -85,7 +86,7 @@ class qMRMLSliderWidget(_UnitAware, ctkSliderWidget):
 
     quantity = stored(str, "quantity")
     unitAwareProperties = stored(int, "unitAwareProperties")
-    orientation = QtCore.Property(int, lambda self: self._d.orientation, setOrientation)
+    orientation = qtProperty(int, lambda self: self._d.orientation, setOrientation)
 
 
 @declare(slicer)

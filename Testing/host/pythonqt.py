@@ -214,13 +214,13 @@ def setQtProperty(instance: Any, name: str, value: Any) -> None:
     Raises:
         AttributeError: if the property is read-only or does not accept the value.
     """
-    meta = instance.metaObject()
-    qtProperty = meta.property(meta.indexOfProperty(name))
-    if not qtProperty.isWritable():
+    own = _standInProperty(type(instance), name)
+    described = None if own is not None else _describedProperty(instance, name)
+    typeName = _typeNames[own] if own is not None else described.typeName()
+    if (own.fset is None) if own is not None else (not described.isWritable()):
         raise AttributeError(f"Property '{name}' of {className(instance)} object is not writable")
     try:
-        converted = convert(qtProperty.typeName(), value)
-        own = _standInProperty(type(instance), name)
+        converted = convert(typeName, value)
         if own is not None:
             own.fset(instance, converted)  # directly: an exception inside Qt's own way would end the process
             return
@@ -229,9 +229,34 @@ def setQtProperty(instance: Any, name: str, value: Any) -> None:
         accepted = False
     if not accepted:
         raise AttributeError(
-            f"Property '{name}' of type '{qtProperty.typeName()}' does not accept an object of type "
-            f"{type(value).__name__} ({value})"
+            f"Property '{name}' of type '{typeName}' does not accept an object of type {type(value).__name__} ({value})"
         )
+
+
+_typeNames: dict[QtCore.Property, str] = {}
+_TYPE_NAMES = {str: "QString", float: "double", bool: "bool", int: "int"}
+
+
+def qtProperty(kind: Any, read: Callable, write: Callable | None = None) -> QtCore.Property:
+    """The Qt property of a stand-in."""
+    made = QtCore.Property(kind, read, write) if write is not None else QtCore.Property(kind, read)
+    _typeNames[made] = kind if isinstance(kind, str) else _TYPE_NAMES.get(kind, kind.__name__)
+    return made
+
+
+def metaObjectOf(instance: Any) -> QtCore.QMetaObject:
+    """Qt's description of the object's class of Qt.
+
+    Not ``instance.metaObject()``: PySide6 makes and frees that of a Python class with the class, and a later one at the
+    same address then counts as deleted.
+    """
+    kind = next(cls for cls in type(instance).__mro__ if cls in _classes and cls.__module__.startswith("PySide6"))
+    return kind.staticMetaObject
+
+
+def _describedProperty(instance: Any, name: str) -> QtCore.QMetaProperty:
+    meta = metaObjectOf(instance)
+    return meta.property(meta.indexOfProperty(name))
 
 
 def _standInProperty(kind: type, name: str) -> QtCore.Property | None:

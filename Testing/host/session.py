@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from Testing.host import qt_namespace
+from Testing.host import qt_namespace, signals
 
 SOURCE_VARIABLE = "AUTOFUSE_SLICER_SOURCE"
 PURE_PYTHON = {
@@ -25,6 +25,9 @@ PURE_PYTHON = {
     "slicer.packaging": "Testing.host.pure.packages",
 }
 """Slicer's pure-Python modules and their stand-ins."""
+
+ALWAYS = {"SampleData": "Testing.host.pure.sample_data"}
+"""Scripted modules that other modules import; their stand-ins stay also with Slicer's sources."""
 
 QT_NOISE = ("This plugin does not support propagateSizeHints()",)
 
@@ -55,8 +58,11 @@ class LoadedModule:
 class _StandInFinder(importlib.abc.MetaPathFinder):
     """Resolves ``slicer.ScriptedLoadableModule`` and its like to the host's own packages."""
 
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        for public, own in PURE_PYTHON.items():
+        for public, own in self.names.items():
             if name == public or name.startswith(public + "."):
                 source = importlib.util.find_spec(own + name[len(public) :])
                 if source is None or source.origin is None:
@@ -90,9 +96,8 @@ def boot() -> Host:
 
         _cleanSlicerNamespace(slicer)
         package = slicerSource()
-        if package is None:
-            sys.meta_path.insert(0, _StandInFinder())
-        else:
+        sys.meta_path.insert(0, _StandInFinder(ALWAYS | PURE_PYTHON if package is None else ALWAYS))
+        if package is not None:
             slicer.__path__.append(str(package))
         for name in STAND_INS:
             importlib.import_module(f"Testing.host.{name}")
@@ -158,6 +163,9 @@ class Host:
         from PySide6 import QtCore
 
         self.unloadAll()
+        self._modules.forgetSampleData()
+        for lasting in (self.app, self.app.moduleManager(), self.app.ioManager()):
+            signals.disconnectAll(lasting)
         self.app._renewScene()
         QtCore.QSettings().clear()
         self.messages = self._messages.startRecording()
@@ -225,6 +233,11 @@ class Host:
         slicer.util.reloadScriptedModule(loaded.module.name)
         self.app.processEvents()
         return LoadedModule(loaded.module, loaded.parent.self())
+
+    def completeStartup(self) -> None:
+        """What Slicer announces when all modules are loaded; modules register their sample data then."""
+        self.app.startupCompleted.emit()
+        self.app.processEvents()
 
     def unload(self, name: str) -> None:
         """Leave a module and take it down, as at the end of the application."""

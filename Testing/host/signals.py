@@ -97,7 +97,7 @@ def signaturesOf(sender: Any, name: str) -> list[str]:
     declared = [signature for signature, owner in standInSignatures(sender).items() if owner == name]
     if declared:
         return declared
-    meta = sender.metaObject()
+    meta = pythonqt.metaObjectOf(sender)
     methods = [meta.method(index) for index in range(meta.methodCount())]
     texts = [bytes(method.methodSignature().data()).decode() for method in methods]
     return [text for text in texts if text.startswith(name + "(") and meta.indexOfSignal(text) >= 0]
@@ -106,7 +106,7 @@ def signaturesOf(sender: Any, name: str) -> list[str]:
 def signalExists(sender: Any, signature: str) -> bool:
     """Whether the object has a signal of exactly this signature."""
     text = normalized(signature)
-    return text in standInSignatures(sender) or sender.metaObject().indexOfSignal(text) >= 0
+    return text in standInSignatures(sender) or pythonqt.metaObjectOf(sender).indexOfSignal(text) >= 0
 
 
 def connectFunction(sender: Any, signature: str, function: Callable) -> bool:
@@ -135,6 +135,12 @@ def disconnectFunction(sender: Any, signature: str, *function: Callable) -> bool
         if link.connection is not None:
             _qtDisconnect(link.connection)
     return bool(chosen)
+
+
+def disconnectAll(sender: Any) -> None:
+    """Undo all connections of an object that outlives the tests."""
+    for signature in {link.signature for link in _linksOf(sender)}:
+        disconnectFunction(sender, signature)
 
 
 def emitSignal(sender: Any, signature: str, *arguments: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from PySide6 import QtCore, QtWidgets
 
 from Testing.host import pythonqt
+from Testing.host.pythonqt import qtProperty
 
 
 def parentAnd(arguments: tuple) -> tuple[Any, tuple]:
@@ -40,7 +41,7 @@ def stored(kind: Any, name: str, changed: Callable[[Any], None] | None = None) -
             if changed is not None:
                 changed(self)
 
-    return QtCore.Property(kind, read, write)
+    return qtProperty(kind, read, write)
 
 
 def forwarded(kind: Any, inner: str, name: str) -> QtCore.Property:
@@ -52,7 +53,7 @@ def forwarded(kind: Any, inner: str, name: str) -> QtCore.Property:
     def write(self: Any, value: Any) -> None:
         setattr(getattr(self._d, inner), name, value)
 
-    return QtCore.Property(kind, read, write)
+    return qtProperty(kind, read, write)
 
 
 def row(widget: Any, *children: Any) -> None:

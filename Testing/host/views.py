@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
-from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6 import QtGui, QtWidgets
 from vtk.util.numpy_support import vtk_to_numpy
 
 from Testing.host import pythonqt
 from Testing.host.mrml_widgets import qMRMLSliderWidget
+from Testing.host.pythonqt import qtProperty
 from Testing.host.qt_namespace import declare
 from Testing.host.standin import state
 
@@ -288,9 +289,9 @@ class qMRMLSliceWidget(_AbstractViewWidget):
     def setSliceOrientation(self, orientation: str) -> None:
         self._d.node.SetOrientation(orientation)
 
-    sliceOrientation = QtCore.Property(str, lambda self: self._d.node.GetOrientation(), setSliceOrientation)
-    sliceViewName = QtCore.Property(str, lambda self: self._d.node.GetLayoutName())
-    sliceViewLabel = QtCore.Property(str, lambda self: self._d.node.GetLayoutLabel())
+    sliceOrientation = qtProperty(str, lambda self: self._d.node.GetOrientation(), setSliceOrientation)
+    sliceViewName = qtProperty(str, lambda self: self._d.node.GetLayoutName())
+    sliceViewLabel = qtProperty(str, lambda self: self._d.node.GetLayoutLabel())
 
 
 @declare(slicer)

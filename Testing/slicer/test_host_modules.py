@@ -37,6 +37,21 @@ def test_a_loaded_module_stands_under_slicer_modules(host, module, sample):
         slicer.modules.hostsample.summary = "no such property"
 
 
+def test_sample_data_is_registered_when_the_start_up_is_complete(host, load_module, sample):
+    import slicer
+
+    load_module(sample, show=False)
+    assert not hasattr(slicer.modules, "sampleDataSources")
+    host.completeStartup()
+    host.completeStartup()
+    (source,) = slicer.modules.sampleDataSources["HostSample"]
+    assert (source.sampleName, source.nodeNames) == ("HostSamplePair", ["fixed", "moving"])
+    import SampleData
+
+    with pytest.raises(ValueError, match="1 uris and 2 checksums"):
+        SampleData.SampleDataSource("wrong", uris="a", fileNames="a", checksums=["x", "y"])
+
+
 def test_apply_computes_and_shows_the_result(host, module, volume, click):
     import slicer.util
 
@@ -192,6 +207,18 @@ def test_a_modules_own_test_runs_and_its_failure_is_raised(host, module, monkeyp
     monkeypatch.setattr(module.source.HostSampleLogic, "process", lambda *_: None)
     with pytest.raises((AssertionError, AttributeError, TypeError)):
         host.runModuleTest(module)
+
+
+def test_connections_to_the_application_end_with_the_test(host):
+    import slicer
+
+    heard = []
+    slicer.app.connect("startupCompleted()", lambda: heard.append(1))
+    slicer.app.aboutToQuit.connect(lambda: heard.append(2))
+    host.reset()
+    host.completeStartup()
+    slicer.app.aboutToQuit.emit()
+    assert heard == []
 
 
 def test_each_test_starts_with_a_new_scene_and_no_module(host):

@@ -31,13 +31,15 @@ def volume(host):
 
 def pixels(host, name, artefact):
     """The picture of a slice view, (height, width, 3) with the first line on top; kept under the artefact's name."""
+    import qt
     import slicer
 
     view = slicer.app.layoutManager().sliceWidget(name).sliceView()
     host.screenshot(view, ARTEFACTS / f"host_{artefact}.png")
-    image = view.grab().toImage()
-    colors = [[image.pixelColor(x, y).getRgb()[:3] for x in range(image.width())] for y in range(image.height())]
-    return np.array(colors)
+    image = view.grab().toImage().convertToFormat(qt.QImage.Format_RGB888)
+    width, height, stride = image.width(), image.height(), image.bytesPerLine()
+    lines = np.frombuffer(image.constBits(), np.uint8).reshape(height, stride)
+    return lines[:, : 3 * width].reshape(height, width, 3).astype(int)
 
 
 def test_the_layout_starts_with_slicers_three_slice_views_and_one_3d_view(host):

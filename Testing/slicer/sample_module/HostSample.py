@@ -35,7 +35,23 @@ class HostSample(ScriptedLoadableModule):
         self.parent.title = _("Host Sample")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Examples")]
         self.parent.contributors = ["AutoFuse developers"]
-        self.parent.helpText = _("Proves the test host.")
+        self.parent.helpText = _("Proves the test host.") + self.parent.defaultDocumentationLink
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """Offer two files in Slicer's gallery of sample data."""
+    import SampleData
+
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="HostSample",
+        sampleName="HostSamplePair",
+        uris=["https://example.invalid/fixed.nrrd", "https://example.invalid/moving.nrrd"],
+        fileNames=["fixed.nrrd", "moving.nrrd"],
+        nodeNames=["fixed", "moving"],
+        checksums=["SHA256:" + "0" * 64, "SHA256:" + "1" * 64],
+        thumbnailFileName=str(pathlib.Path(__file__).parent / "Resources" / "Icons" / "HostSample.png"),
+    )
 
 
 class Side(enum.Enum):
