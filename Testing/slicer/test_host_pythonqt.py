@@ -145,6 +145,16 @@ def test_children_and_finds_are_tuples(host):
     assert parent.findChild("QSlider") is None
 
 
+def test_lists_in_properties_read_as_tuples(host, button):
+    import qt
+
+    browser = qt.QTextBrowser()
+    browser.searchPaths = ["figures", "tables"]
+    assert browser.searchPaths == ("figures", "tables")
+    button.setProperty("choices", ["a", "b"])
+    assert button.choices == ("a", "b")
+
+
 def test_classes_have_no_python_base_classes(button):
     import qt
 
