@@ -289,4 +289,3 @@ class _Run:
             "fixed": inputs.fixed.name,
             "moving": inputs.moving.name,
         }
-

@@ -35,7 +35,8 @@ def test_correlation_equals_numpy_and_ignores_what_lies_outside_the_mask() -> No
 
 def test_landmark_error_is_the_mean_distance() -> None:
     wanted = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
-    assert landmark_error_mm(wanted + [[3.0, 4.0, 0.0], [0.0, 0.0, 1.0]], wanted) == 3.0
+    moved = wanted + np.array([[3.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
+    assert landmark_error_mm(moved, wanted) == 3.0
     with pytest.raises(ValueError, match="received"):
         landmark_error_mm(wanted, wanted[:1])
 

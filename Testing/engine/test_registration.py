@@ -96,8 +96,10 @@ def test_two_runs_are_equal_bit_for_bit(pair: SyntheticPair, result: Registratio
     assert again.report["metrics"] == result.report["metrics"]
 
 
-@pytest.mark.parametrize("axes", [
-    AxisOrder(order=(1, 2, 0), flips=(True, False, True)), AxisOrder(order=(0, 1, 2), flips=(False, True, False))])  # fmt: skip
+@pytest.mark.parametrize(
+    "axes",
+    [AxisOrder(order=(1, 2, 0), flips=(True, False, True)), AxisOrder(order=(0, 1, 2), flips=(False, True, False))],
+)
 def test_the_stored_order_of_axes_has_no_influence(pair: SyntheticPair, axes: AxisOrder) -> None:
     config = replace(QUICK, initial="centers", refinement_steps=6)
     straight = register(pair.fixed, pair.moving, config)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from autofuse_engine.spatial.grid import voxel_grid
-from autofuse_engine.spatial.warp import compose, sample, warp
+from autofuse_engine.spatial.warp import compose, sample
 
 _PROBES = ((0.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5))
 _LEAST_PROBE_WEIGHT = 0.05

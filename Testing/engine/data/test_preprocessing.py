@@ -67,8 +67,10 @@ def test_voxels_coincide_where_the_spacing_is_the_images_own() -> None:
     assert np.allclose(offset, np.round(offset), atol=1e-9)
 
 
-@pytest.mark.parametrize("axes", [
-    AxisOrder(order=(2, 0, 1), flips=(True, False, True)), AxisOrder(order=(0, 1, 2), flips=(True, True, False))])  # fmt: skip
+@pytest.mark.parametrize(
+    "axes",
+    [AxisOrder(order=(2, 0, 1), flips=(True, False, True)), AxisOrder(order=(0, 1, 2), flips=(True, True, False))],
+)
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (1.0, 1.5, 2.0)])
 def test_the_stored_order_of_axes_has_no_influence(axes: AxisOrder, spacing: tuple[float, float, float]) -> None:
     volume = blob(noise=1.0)

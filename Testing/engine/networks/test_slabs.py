@@ -64,7 +64,8 @@ def test_slabs_run_at_the_same_time_and_on_one_torch_thread_each() -> None:
     assert run_by_slab(work, torch.zeros(8, 5, 3)) == [1, 1]
 
 
-def test_the_number_of_threads_of_everybody_else_stays() -> None:
+def test_the_number_of_threads_of_everybody_else_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slabs, "_pools", {})
     run_by_slab(lambda start, stop: None, ARRAY)
     elsewhere: list[int] = []
     thread = threading.Thread(target=lambda: elsewhere.append(torch.get_num_threads()))
