@@ -20,15 +20,23 @@ def intensity_range(array: NDArray) -> tuple[float, float]:
     return (low, high) if high > low else (float(array.min()), float(array.max()))
 
 
-def foreground(array: NDArray) -> NDArray[np.bool_]:
-    """Voxels more than a tenth of the range above its lower end: the body in CT and MR, or what stripping left."""
-    low, high = intensity_range(array)
-    return array > low + _FOREGROUND_LEVEL * (high - low)
+def foreground(array: NDArray, mask: NDArray | None = None) -> NDArray[np.bool_]:
+    """Voxels more than a tenth of the range above its lower end: the body in CT and MR, or what stripping left.
+
+    With a mask of the same shape, only what lies inside of it (not zero) counts, also for the range.
+    """
+    if mask is None:
+        low, high = intensity_range(array)
+        return array > low + _FOREGROUND_LEVEL * (high - low)
+    inside = mask != 0
+    low, high = intensity_range(array[inside]) if inside.any() else (0.0, 0.0)
+    return inside & (array > low + _FOREGROUND_LEVEL * (high - low))
 
 
 def mass_center_ras(volume: Volume, mask: Volume | None = None) -> NDArray[np.float64]:
     """``(3,)``, mm: centre of the intensities above the lower end of the range, inside the mask."""
-    low, high = intensity_range(volume.array)
+    counts = volume.array if mask is None else volume.array[mask.array != 0]
+    low, high = intensity_range(counts) if counts.size else (0.0, 0.0)
     mass = np.clip(volume.array.astype(np.float32), low, high) - np.float32(low)
     if mask is not None:
         mass = mass * (mask.array != 0)
@@ -81,7 +89,7 @@ def _share_inside(shown: NDArray[np.bool_], other: NDArray[np.bool_], other_from
 
 
 def _shown(volume: Volume, mask: Volume | None) -> NDArray[np.bool_]:
-    return foreground(volume.array) if mask is None else foreground(volume.array) & (mask.array != 0)
+    return foreground(volume.array, None if mask is None else mask.array)
 
 
 def _sampled(shown: NDArray[np.bool_]) -> NDArray[np.int64]:

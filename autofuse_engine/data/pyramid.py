@@ -48,8 +48,12 @@ class Pyramid:
         own_foreground: bool = False,
         room: bool = False,
     ) -> None:
-        low, high = intensity_range(volume.array)
-        clipped = volume.with_array(np.clip(volume.array.astype(np.float32), low, high))
+        counts = volume.array if mask is None else volume.array[mask.array != 0]
+        low, high = intensity_range(counts)
+        values = volume.array.astype(np.float32)
+        if mask is not None:  # what lies outside must not leak in when the image is smoothed
+            values[mask.array == 0] = np.clip(counts, low, high).mean()
+        clipped = volume.with_array(np.clip(values, low, high))
         image = to_sitk(clipped)
         border = _border(clipped.array)
         level = float(np.median(border))

@@ -79,6 +79,11 @@ def test_rigid_recovers_a_turn_of_thirty_degrees_and_sixty_millimetres(axis: tup
     assert result.overlap > 0.9
 
 
+def test_even_a_quarter_turn_is_recovered() -> None:
+    wanted = about_centre(turn((1, 0, 0), 90), (40, -36, 26))
+    assert error_mm(align(FIXED, moved_by(wanted), "rigid").moving_from_fixed_ras, wanted) < 0.5
+
+
 def test_affine_recovers_scales_and_shears() -> None:
     wanted = about_centre(
         turn((1, 2, 3), 10) @ np.array([[1.12, 0.06, 0], [0, 0.92, -0.05], [0.04, 0, 1.05]]), (5, 9, -7)
@@ -143,20 +148,20 @@ def test_two_runs_agree_bit_for_bit_whatever_the_number_of_threads() -> None:
     assert results[0].information_after == results[2].information_after
 
 
-@pytest.mark.parametrize("masked_image", ["fixed", "moving"])
-def test_only_what_the_masks_show_counts(masked_image: str) -> None:
+@pytest.mark.parametrize(("masked_image", "cut"), [("moving", 16), ("fixed", 16)])
+def test_only_what_the_masks_show_counts(masked_image: str, cut: int) -> None:
     wanted = about_centre(turn((0, 0, 1), 8), (6, -4, 2))
     images = {"fixed": FIXED, "moving": moved_by(wanted)}
     spoilt = images[masked_image].array.copy()
-    spoilt[:, 24:] = np.random.default_rng(1).uniform(0, 400, size=spoilt[:, 24:].shape)  # metal, say
+    spoilt[:, cut:] = 150.0  # a block as bright as the body
     clean = np.ones(SHAPE, np.uint8)
-    clean[:, 23:] = 0
+    clean[:, cut - 1 :] = 0
     mask = images[masked_image].with_array(clean)
     images[masked_image] = images[masked_image].with_array(spoilt)
     unmasked = align(images["fixed"], images["moving"], "rigid")
     masked = align(images["fixed"], images["moving"], "rigid", **{f"{masked_image}_mask": mask})
-    assert error_mm(masked.moving_from_fixed_ras, wanted) < 1.0
-    assert error_mm(masked.moving_from_fixed_ras, wanted) < error_mm(unmasked.moving_from_fixed_ras, wanted)
+    assert error_mm(masked.moving_from_fixed_ras, wanted) < 2.0
+    assert error_mm(unmasked.moving_from_fixed_ras, wanted) > 5.0
 
 
 def test_progress_rises_and_belongs_to_the_initial_alignment() -> None:

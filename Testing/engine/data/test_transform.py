@@ -88,7 +88,8 @@ def test_more_points_than_fit_at_once_come_back_in_order() -> None:
 
 def test_composing_applies_the_first_transform_first_and_merges_matrices() -> None:
     grid = random_grid()
-    first, then = SpatialTransform(steps=(grid, AFFINE)), SpatialTransform(steps=(AFFINE, grid))
+    other = MatrixStep(matrix_ras=placed(np.diag([1.0, 2, 3]), (1, 0, 0)))
+    first, then = SpatialTransform(steps=(grid, AFFINE)), SpatialTransform(steps=(other, grid))
     points = points_in(OBLIQUE, SHAPE)
     both = compose(first, then)
     assert both.transform_points(points) == pytest.approx(then.transform_points(first.transform_points(points)))
