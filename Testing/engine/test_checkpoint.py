@@ -279,7 +279,13 @@ def test_a_failed_save_keeps_the_earlier_model_and_leaves_nothing_behind(
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(network, CARD, weights.parent)
     monkeypatch.undo()
-    monkeypatch.setattr(Path, "write_bytes", lambda path, data: fail({}))
+    write = Path.write_bytes
+
+    def write_half(path: Path, data: bytes) -> int:
+        write(path, data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(network, CARD, weights.parent)
     assert {path.name: path.read_bytes() for path in weights.parent.iterdir()} == before

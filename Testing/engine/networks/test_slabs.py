@@ -110,7 +110,10 @@ def test_a_forked_child_makes_threads_of_its_own() -> None:
     run_by_slab(lambda start, stop: None, ARRAY)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    child = context.Process(target=_shared_in_a_child, args=(queue,))
+    child = context.Process(target=_shared_in_a_child, args=(queue,), daemon=True)
     child.start()
-    assert queue.get(timeout=60) == 22
-    child.join(60)
+    try:
+        assert queue.get(timeout=30) == 22
+    finally:
+        child.kill()
+        child.join()
