@@ -60,7 +60,7 @@ def _grid_sample(image: Tensor, coordinates_vox: Tensor) -> Tensor:
     sizes = torch.tensor(image.shape[2:], device=image.device, dtype=coordinates_vox.dtype)
     scale = 2.0 / (sizes - 1).clamp(min=1)
     grid_norm = (coordinates_vox * scale.view(1, 3, 1, 1, 1) - 1.0).flip(1).permute(0, 2, 3, 4, 1)
-    return F.grid_sample(image, grid_norm, mode="bilinear", padding_mode="border", align_corners=True)
+    return F.grid_sample(image, grid_norm.to(image.dtype), mode="bilinear", padding_mode="border", align_corners=True)
 
 
 class _Corners:

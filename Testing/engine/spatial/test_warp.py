@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from autofuse_engine.spatial.grid import apply_matrix, voxel_grid, voxel_map
 from autofuse_engine.spatial.resample import resample, resample_displacement
-from autofuse_engine.spatial.warp import compose, sample, warp
+from autofuse_engine.spatial.warp import _grid_sample, compose, sample, warp
 
 SHAPE = (7, 9, 11)
 
@@ -41,6 +41,15 @@ def test_sampling_equals_grid_sample_inside_and_beyond_the_border() -> None:
     image = torch.rand(2, 3, *SHAPE, generator=generator, dtype=torch.float64)
     places = torch.rand(2, 3, 4, 5, 6, generator=generator, dtype=torch.float64) * 16 - 3
     assert torch.allclose(sample(image, places), by_grid_sample(image, places), atol=1e-12)
+
+
+def test_precise_places_may_look_up_a_single_precision_image_on_every_device() -> None:
+    image = torch.rand(1, 2, *SHAPE)
+    places = torch.rand(1, 3, 4, 5, 6, dtype=torch.float64) * 8
+    expected = by_grid_sample(image.double(), places)
+    for values in (sample(image, places), _grid_sample(image, places)):
+        assert values.dtype == torch.float32
+        assert torch.allclose(values.double(), expected, atol=1e-5)
 
 
 def test_gradients_equal_numerical_ones() -> None:
