@@ -103,7 +103,8 @@ def check_labelmap(labels: Volume, image: Volume, role: str) -> None:
             f"The {role} {labels.name} holds values of the type {labels.array.dtype}.",
             "Choose a labelmap, whose values are whole numbers.",
         )
-    _require_same_grid(labels, image, role, "labels-grid-differs")
+    if not labels.same_grid(image):
+        raise InputError("labels-grid-differs", *_grids_differ(labels, image, role))
     if not labels.array.any():
         raise InputError(
             "labels-empty", f"The {role} {labels.name} holds background only.", "Choose a labelmap with a label in it."
@@ -116,7 +117,8 @@ def check_mask(mask: Volume, image: Volume, role: str) -> None:
     Raises:
         InputError: ``mask-grid-differs`` or ``mask-empty``.
     """
-    _require_same_grid(mask, image, role, "mask-grid-differs")
+    if not mask.same_grid(image):
+        raise InputError("mask-grid-differs", *_grids_differ(mask, image, role))
     if not mask.array.any():
         raise InputError(
             "mask-empty", f"The {role} {mask.name} is empty.", "Mark the region to register, or leave the mask out."
@@ -139,13 +141,11 @@ def check_pair(fixed: Volume, moving: Volume) -> None:
     check_image(moving, "moving image")
 
 
-def _require_same_grid(other: Volume, image: Volume, role: str, code: str) -> None:
-    if other.same_grid(image):
-        return
+def _grids_differ(other: Volume, image: Volume, role: str) -> tuple[str, str]:
+    """Sentence and cure."""
     sizes = [" x ".join(str(side) for side in volume.shape[::-1]) for volume in (other, image)]
     difference = f"{sizes[0]} against {sizes[1]} voxels" if sizes[0] != sizes[1] else "their places differ"
-    raise InputError(
-        code,
+    return (
         f"The {role} {other.name} does not lie on the grid of the image {image.name} ({difference}).",
         "Resample it onto the image's grid with nearest-neighbour interpolation.",
     )

@@ -10,19 +10,27 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from autofuse_engine.errors import FileError, InputError
 
+_BLOCK = 1 << 22  # bytes, a multiple of every voxel's size
 _NIFTI_FLOATS = {16: "f4", 64: "f8"}
 _METAIMAGE_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def check_header(path: Path) -> None:
+def check_header(path: Path, *, values: bool = True) -> None:
     """Refuse a cut-off or contradictory file; the file exists.
+
+    Args:
+        path: the file; other formats than those above pass.
+        values: also refuse NaN and infinite values of NIfTI images, which ITK would read as zeros.
 
     Raises:
         FileError: ``truncated-file``, ``data-file-missing``, ``not-an-image`` or ``not-a-transform``.
@@ -31,40 +39,58 @@ def check_header(path: Path) -> None:
     """
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
-        _check_nifti(path)
+        _check_nifti(path, values)
     elif name.endswith((".mha", ".mhd")):
         _check_metaimage(path)
     elif name.endswith((".h5", ".hdf5", ".hdf")):
         _check_hdf5(path)
 
 
-def _check_nifti(path: Path) -> None:
-    header, size = _gzip_head_and_size(path) if path.suffix.lower() == ".gz" else _head_and_size(path)
-    order = next((mark for mark in "<>" if header[:4] == struct.pack(mark + "i", 348)), None)
-    if order is None or len(header) < 348:
-        newer = header[:4] in (struct.pack("<i", 540), struct.pack(">i", 540))
-        raise FileError(
-            "not-an-image",
-            f"The file {path} is {'a NIfTI-2' if newer else 'not a NIfTI-1'} image.",
-            "Save it as NIfTI-1 (.nii.gz) or .nrrd, for instance with 3D Slicer.",
+def _check_nifti(path: Path, values: bool) -> None:
+    with _unpacked(path) as file:
+        header = file.read(348)
+        order = next((mark for mark in "<>" if header[:4] == struct.pack(mark + "i", 348)), None)
+        if order is None or len(header) < 348:
+            newer = header[:4] in (struct.pack("<i", 540), struct.pack(">i", 540))
+            raise FileError(
+                "not-an-image",
+                f"The file {path} is {'a NIfTI-2' if newer else 'not a NIfTI-1'} image.",
+                "Save it as NIfTI-1 (.nii.gz) or .nrrd, for instance with 3D Slicer.",
+            )
+        _check_nifti_geometry(path, header, order)
+        if header[344:347] != b"n+1":
+            return  # the image data lie in another file
+        dim = struct.unpack_from(order + "8h", header, 40)
+        kind, bits_per_voxel = struct.unpack_from(order + "2h", header, 70)
+        data_start = int(struct.unpack_from(order + "f", header, 108)[0])
+        data_size = math.prod(max(side, 1) for side in dim[1 : 1 + max(dim[0], 0)]) * bits_per_voxel // 8
+        size, finite = 348 + len(file.read(max(0, data_start - 348))), True
+        while block := file.read(_BLOCK):
+            size += len(block)
+            if values and kind in _NIFTI_FLOATS and finite:
+                numbers = np.frombuffer(block, order + _NIFTI_FLOATS[kind], count=len(block) // (bits_per_voxel // 8))
+                finite = bool(np.isfinite(numbers).all())
+    if size < data_start + data_size:
+        raise truncated(path, size, data_start + data_size)
+    if not finite:
+        raise InputError(
+            "image-not-finite",
+            f"The image {path} holds values that are not numbers (NaN or infinite).",
+            "Replace them, for instance with zero, before registering.",
         )
-    dim = struct.unpack_from(order + "8h", header, 40)
-    bits_per_voxel = struct.unpack_from(order + "h", header, 72)[0]
+
+
+def _check_nifti_geometry(path: Path, header: bytes, order: str) -> None:
     pixdim = struct.unpack_from(order + "8f", header, 76)
-    data_start = struct.unpack_from(order + "f", header, 108)[0]
     scanner_form, standard_form = struct.unpack_from(order + "2h", header, 252)
-    voxels = math.prod(max(side, 1) for side in dim[1 : 1 + max(dim[0], 0)])
-    expected = int(data_start) + voxels * bits_per_voxel // 8
-    if header[344:347] == b"n+1" and size < expected:
-        raise truncated(path, size, expected)
+    spacing = pixdim[1:4]
     if standard_form > 0:
         numbers = struct.unpack_from(order + "12f", header, 280)
-        spacing = tuple(math.hypot(*numbers[axis::4]) for axis in range(3))
+        columns = tuple(math.hypot(*numbers[axis::4]) for axis in range(3))
+        spacing = columns if any(value <= 0 for value in columns) else spacing
     else:
-        numbers = struct.unpack_from(order + "6f", header, 256) if scanner_form > 0 else (0.0,)
-        spacing = pixdim[1:4]
-    if any(value <= 0 for value in (*spacing, *pixdim[1:4])):
-        spacing = spacing if any(value <= 0 for value in spacing) else pixdim[1:4]
+        numbers = struct.unpack_from(order + "6f", header, 256) if scanner_form > 0 else ()
+    if any(value <= 0 for value in spacing):
         raise InputError(
             "image-geometry-invalid",
             f"The image {path} has the voxel spacing {' x '.join(f'{value:g}' for value in spacing)} mm.",
@@ -76,23 +102,6 @@ def _check_nifti(path: Path) -> None:
             f"The image {path} holds values in its orientation matrix that are not numbers.",
             "Save the image again with a program that shows it in its right place, for instance 3D Slicer.",
         )
-    kind = _NIFTI_FLOATS.get(struct.unpack_from(order + "h", header, 70)[0])
-    if kind is not None and header[344:347] == b"n+1":
-        _check_finite(path, np.dtype(order + kind), int(data_start))
-
-
-def _check_finite(path: Path, kind: np.dtype, data_start: int) -> None:
-    """Refuse NaN and infinite values, which the NIfTI library of ITK turns into zeros without a word."""
-    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        file.seek(data_start)
-        while block := file.read(1 << 22):
-            values = np.frombuffer(block[: len(block) // kind.itemsize * kind.itemsize], kind)
-            if not np.isfinite(values).all():
-                raise InputError(
-                    "image-not-finite",
-                    f"The image {path} holds values that are not numbers (NaN or infinite).",
-                    "Replace them, for instance with zero, before registering.",
-                )
 
 
 def _check_metaimage(path: Path) -> None:
@@ -176,15 +185,16 @@ def _head_and_size(path: Path, head_bytes: int = 348) -> tuple[bytes, int]:
         return file.read(head_bytes), path.stat().st_size
 
 
-def _gzip_head_and_size(path: Path) -> tuple[bytes, int]:
-    """First 348 bytes and length of the unpacked file; unpacks all of it, so that every byte and sum is checked."""
+@contextmanager
+def _unpacked(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, unpacked where its name ends with .gz; damage is named when the block meets it."""
+    if path.suffix.lower() != ".gz":
+        with path.open("rb") as plain:
+            yield plain
+        return
     try:
-        with gzip.open(path, "rb") as file:
-            head = file.read(348)
-            size = len(head)
-            while block := file.read(1 << 20):
-                size += len(block)
-            return head, size
+        with gzip.open(path, "rb") as unpacked:
+            yield cast(BinaryIO, unpacked)
     except EOFError as error:
         raise FileError(
             "truncated-file",
