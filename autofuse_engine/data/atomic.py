@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from autofuse_engine.errors import FileError
 
 _ROOM_FOR_HEADERS = 65536
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def replacing(path: Path, needed_bytes: int = 0) -> Iterator[Path]:
 
 def write_error(path: Path, cause: BaseException | None = None) -> FileError:
     """The error for a failed write to ``path``: ``disk-full`` where no room is left, else ``output-not-writable``."""
-    no_space = isinstance(cause, OSError) and cause.errno in (28, 122)  # ENOSPC, EDQUOT
+    no_space = isinstance(cause, OSError) and cause.errno in _NO_ROOM
     try:
         no_space = no_space or shutil.disk_usage(path.parent).free < _ROOM_FOR_HEADERS
     except OSError:
