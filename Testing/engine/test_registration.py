@@ -201,6 +201,12 @@ BAD_INPUT = {
 }
 
 
+def test_the_same_file_read_twice_is_refused(pair: SyntheticPair) -> None:
+    with pytest.raises(AutoFuseError) as caught:
+        register(pair.fixed, pair.fixed.with_array(pair.fixed.array.copy(), "copy"), QUICK)
+    assert caught.value.code == "same-image-twice"
+
+
 @pytest.mark.parametrize("code", BAD_INPUT)
 def test_bad_input_is_refused_with_a_sentence_and_a_cure(pair: SyntheticPair, code: str) -> None:
     arguments = {"fixed": pair.fixed, "moving": pair.moving, "config": QUICK} | BAD_INPUT[code](pair)

@@ -129,9 +129,9 @@ def check_pair(fixed: Volume, moving: Volume) -> None:
     """Check both images, and that they are two.
 
     Raises:
-        InputError: as :func:`check_image`; ``same-image-twice`` where both are one object.
+        InputError: as :func:`check_image`; ``same-image-twice`` where both are one object, or equal copies.
     """
-    if fixed is moving or fixed.array is moving.array:
+    if fixed is moving or fixed.array is moving.array or _are_equal(fixed, moving):
         raise InputError(
             "same-image-twice",
             f"The image {fixed.name} was chosen as fixed and as moving image.",
@@ -139,6 +139,11 @@ def check_pair(fixed: Volume, moving: Volume) -> None:
         )
     check_image(fixed, "fixed image")
     check_image(moving, "moving image")
+
+
+def _are_equal(fixed: Volume, moving: Volume) -> bool:
+    """True for the same file read twice, or a copy of it under another name."""
+    return np.array_equal(fixed.ras_from_ijk, moving.ras_from_ijk) and np.array_equal(fixed.array, moving.array)
 
 
 def _grids_differ(other: Volume, image: Volume, role: str) -> tuple[str, str]:

@@ -86,11 +86,15 @@ def test_more_voxels_than_a_32_bit_index_are_too_many() -> None:
     assert "2149580800" in refusal("image-too-large", check_image, volume, "fixed image")
 
 
-def test_one_object_in_both_places_is_refused() -> None:
+SHIFT = np.array([[1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def test_one_image_in_both_places_is_refused_also_as_a_copy() -> None:
     volume = random_volume()
     assert "noise" in refusal("same-image-twice", check_pair, volume, volume)
     refusal("same-image-twice", check_pair, volume, replace(volume, name="other"))
-    check_pair(volume, replace(volume, array=volume.array.copy()))
+    refusal("same-image-twice", check_pair, volume, replace(volume, array=volume.array.copy()))
+    check_pair(volume, replace(volume, array=volume.array.copy(), ras_from_ijk=volume.ras_from_ijk @ SHIFT))
 
 
 def test_a_pair_names_the_image_at_fault() -> None:
