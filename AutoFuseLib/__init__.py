@@ -1,0 +1,1 @@
+"""What both AutoFuse modules share inside 3D Slicer: scene, worker process, visual checks, dependencies."""
