@@ -113,6 +113,9 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
                             f"(default: {_DEFAULTS.initial})")  # fmt: skip
     group.add_argument("--refine", type=int, default=_DEFAULTS.refinement_steps, metavar="STEPS",
                        help="optimisation steps for this pair, 0 for none (default: chosen by the engine)")  # fmt: skip
+    group.add_argument("--smoothness", type=float, default=_DEFAULTS.smoothness, metavar="FACTOR",
+                       help="0.1..10; above 1 the refinement stays smoother, below 1 it follows more closely "
+                            f"(default: {_DEFAULTS.smoothness:g})")  # fmt: skip
     group.add_argument("--similarity", choices=SIMILARITIES, default=_DEFAULTS.similarity,
                        help=f"mind is for different modalities (default: {_DEFAULTS.similarity})")  # fmt: skip
     group.add_argument("--spacing", type=float, default=_DEFAULTS.spacing_mm, metavar="MM",

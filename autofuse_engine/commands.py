@@ -103,6 +103,7 @@ def config_of(options: argparse.Namespace) -> RegistrationConfig:
         "initial_matrix_ras": matrix,
         "similarity": options.similarity,
         "refinement_steps": options.refine,
+        "smoothness": options.smoothness,
         "spacing_mm": options.spacing,
         "samples": options.samples,
         "device": options.device,

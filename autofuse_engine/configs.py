@@ -119,7 +119,9 @@ class RegistrationConfig(Config):
     means the default of the mode (with or without a model), 0 switches refinement off; the number counts at each
     level of resolution. ``spacing_mm`` None means the model's, or without model one that suits the fixed
     image. ``initial_matrix_ras`` (4x4, RAS, mm; takes points of the fixed image to the moving image) goes with
-    ``initial="matrix"``. ``samples`` draws of the posterior give the uncertainty, where the model has one.
+    ``initial="matrix"``. ``smoothness`` multiplies the weight of the smoothness term of the refinement: above 1 the
+    transform is stiffer, below 1 it follows the images more closely. ``samples`` draws of the posterior give the
+    uncertainty, where the model has one.
     """
 
     model: str = "none"
@@ -127,6 +129,7 @@ class RegistrationConfig(Config):
     initial_matrix_ras: Matrix4 | None = None
     similarity: Similarity = "lncc"
     refinement_steps: int | None = None
+    smoothness: float = 1.0
     spacing_mm: float | None = None
     samples: int = 0
     device: str = "auto"
@@ -138,6 +141,7 @@ class RegistrationConfig(Config):
         _require(self.similarity in SIMILARITIES, f"similarity is one of {', '.join(SIMILARITIES)}", self.similarity)
         steps = self.refinement_steps
         _require(steps is None or steps >= 0, "refinement_steps is at least 0", steps)
+        _require(0.1 <= self.smoothness <= 10, "smoothness is 0.1..10", self.smoothness)
         _require(self.spacing_mm is None or 0.05 <= self.spacing_mm <= 50, "spacing_mm is 0.05..50", self.spacing_mm)
         _require(self.samples >= 0, "samples is at least 0", self.samples)
         _require(self.precision in ("float32", "bfloat16"), "precision is float32 or bfloat16", self.precision)

@@ -129,7 +129,8 @@ class Search:
                     velocity = prediction.velocity_vox
             if steps > 0:
                 with self.stage("refinement"), torch.inference_mode(False):
-                    settings = RefinementConfig(similarity=self.config.similarity, steps=steps)
+                    default = RefinementConfig(similarity=self.config.similarity, steps=steps)
+                    settings = replace(default, smoothness=default.smoothness * self.config.smoothness)
                     result = refine(pair, settings, start_vox=velocity, report=self.report, stop=stop)
                     velocity, levels = result.velocity_vox, result.levels
         card = None if self.model is None else self.model.card

@@ -145,6 +145,15 @@ def test_a_given_matrix_is_used_as_it_is(pair: SyntheticPair) -> None:
     assert np.abs(found.warped.array - pair.fixed.array)[inner].max() < 1e-3 * pair.fixed.array.max()
 
 
+def test_more_smoothness_makes_a_stiffer_transform(pair: SyntheticPair) -> None:
+    config = replace(QUICK, initial="centers", refinement_steps=8)
+    spread = [
+        float(register(pair.fixed, pair.moving, replace(config, smoothness=factor)).jacobian.array.std())
+        for factor in (0.1, 1.0, 10.0)
+    ]
+    assert spread[0] > 1.05 * spread[1] > 1.05 * 1.05 * spread[2]
+
+
 def test_masks_confine_what_counts(pair: SyntheticPair) -> None:
     config = replace(QUICK, initial="centers", refinement_steps=8)
     half = np.zeros(SHAPE, np.uint8)
