@@ -48,6 +48,7 @@ class Judge:
             between: called between the steps; may raise to cancel.
         """
         result: dict[str, dict[str, Any]] = {}
+        shared = self._shared_labels(moving_labels)
         for name, matrix in (("before", np.eye(4)), ("initial", initial_ras)):
             transform = SpatialTransform(steps=(MatrixStep(matrix_ras=matrix),))
             if name == "initial" and np.array_equal(matrix, np.eye(4)):
@@ -55,16 +56,26 @@ class Judge:
                 continue
             image = resample_image(moving, transform, self.fixed)
             labels = None if moving_labels is None else resample_labels(moving_labels, transform, self.fixed)
-            result[name] = self._figures(transform, image, labels)
+            result[name] = self._figures(transform, image, labels, shared)
             between()
-        result["after"] = self._figures(forward, warped, warped_labels)
+        result["after"] = self._figures(forward, warped, warped_labels, shared)
         return result
 
-    def _figures(self, transform: SpatialTransform, image: Volume, labels: Volume | None) -> dict[str, Any]:
+    def _shared_labels(self, moving_labels: Volume | None) -> set[int]:
+        """Labels of both images: one that only one of them has says nothing about the alignment."""
+        if self.fixed_labels is None or moving_labels is None:
+            return set()
+        return set(np.unique(self.fixed_labels.array).tolist()) & set(np.unique(moving_labels.array).tolist()) - {0}
+
+    def _figures(
+        self, transform: SpatialTransform, image: Volume, labels: Volume | None, shared: set[int]
+    ) -> dict[str, Any]:
         figures: dict[str, Any] = {"ncc": correlation(self.fixed.array, image.array, self.foreground)}
         if self.fixed_labels is not None and labels is not None:
             dice = dice_per_label(self.fixed_labels.array, labels.array)
             hd95 = hd95_per_label(self.fixed_labels.array, labels.array, self.fixed.spacing_mm)
+            dice = {label: value for label, value in dice.items() if label in shared}
+            hd95 = {label: value for label, value in hd95.items() if label in shared}
             figures |= {"dice": dice, "dice_mean": mean_of(dice), "hd95_mm": hd95, "hd95_mean_mm": mean_of(hd95)}
         if self.fixed_points_ras is not None and self.moving_points_ras is not None and len(self.fixed_points_ras):
             moved = transform.transform_points(self.fixed_points_ras)
