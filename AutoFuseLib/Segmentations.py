@@ -160,7 +160,7 @@ def importSegmentationSteps(
     finally:
         node.EndModify(modifying)
     yield
-    if node.GetDisplayNode() is None:
+    if node.GetDisplayNode() is None and node.GetScene() is not None:
         node.CreateDefaultDisplayNodes()
     return node
 

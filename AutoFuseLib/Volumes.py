@@ -212,7 +212,7 @@ def importVolumeSteps(node: Any, path: Path, rasFromIjk: Any) -> Steps[Any]:
     yield from fillImageSteps(image, source)
     _show(node, image, np.asarray(rasFromIjk, dtype=np.float64))
     yield
-    if node.GetDisplayNode() is None:
+    if node.GetDisplayNode() is None and node.GetScene() is not None:
         _addDisplay(node)
     return node
 
