@@ -39,8 +39,8 @@ class Grid:
 
     @classmethod
     def ofVolume(cls, volumeNode: Any) -> Grid:
-        """The voxels of a volume in the world; its parent transforms, if any, are linear (else ValueError)."""
-        return cls(worldRasFromIjk(volumeNode), shapeOf(volumeNode.GetImageData()))
+        """The voxels of a volume in the world, as they are exported; see :func:`worldGrid`."""
+        return worldGrid(volumeNode, volumeNode.GetParentTransformNode())
 
     @classmethod
     def ofArray(cls, path: Path, rasFromIjk: Sequence[Sequence[float]] | NDArray) -> Grid:
@@ -90,28 +90,31 @@ def rasFromIjkOf(volumeNode: Any) -> NDArray[np.float64]:
     return rasFromIjk
 
 
-def hasLinearParent(node: Any) -> bool:
-    """True without a parent transform, too."""
-    parent = node.GetParentTransformNode()
+def isLinear(parent: Any) -> bool:
+    """Whether a parent transform, with all its own parents, is linear; true for None, which is no transform."""
     return parent is None or bool(parent.IsTransformToWorldLinear())
 
 
-def worldFromNode(node: Any) -> NDArray[np.float64]:
-    """4x4 of all parent transforms of a node.
+def hasLinearParent(node: Any) -> bool:
+    """:func:`isLinear` for what a node lies under."""
+    return isLinear(node.GetParentTransformNode())
+
+
+def worldFromParent(parent: Any) -> NDArray[np.float64]:
+    """4x4 of a transform node and all its parents; the identity for None.
 
     Raises:
         ValueError: if one of them is not linear.
     """
     matrix = vtk.vtkMatrix4x4()
-    parent = node.GetParentTransformNode()
     if parent is not None and not parent.GetMatrixTransformToWorld(matrix):
-        raise ValueError(f"the parent transform of {node.GetName()} is not linear")
+        raise ValueError(f"the transform {parent.GetName()} is not linear")
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
 def worldRasFromIjk(volumeNode: Any) -> NDArray[np.float64]:
-    """4x4 from voxels of a volume to the world, linear parent transforms included; see :func:`worldFromNode`."""
-    return worldFromNode(volumeNode) @ rasFromIjkOf(volumeNode)
+    """4x4 from voxels of a volume to the world, linear parent transforms included; see :func:`worldFromParent`."""
+    return worldFromParent(volumeNode.GetParentTransformNode()) @ rasFromIjkOf(volumeNode)
 
 
 def setRasFromIjk(volumeNode: Any, rasFromIjk: NDArray) -> None:
@@ -126,35 +129,45 @@ def linearTransform(matrix: NDArray) -> Any:
     return transform
 
 
-def nodeFromWorld(node: Any) -> Any:
-    """The map from the world into the coordinates of a node's own data, as its parent transforms are now.
+def localFromWorld(parent: Any) -> Any:
+    """The map from the world into the coordinates of what lies under a transform node, as it is now.
+
+    Args:
+        parent: vtkMRMLTransformNode or None.
 
     Returns:
-        4x4 array where it is linear, else a vtkGeneralTransform.
+        4x4 array where it is linear, else a vtkAbstractTransform of its own.
     """
-    if hasLinearParent(node):
-        return np.linalg.inv(worldFromNode(node))
-    transform = vtk.vtkGeneralTransform()
-    node.GetParentTransformNode().GetTransformFromWorld(transform)
-    return transform
+    if isLinear(parent):
+        return np.linalg.inv(worldFromParent(parent))
+    chain = vtk.vtkGeneralTransform()
+    parent.GetTransformFromWorld(chain)
+    own = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.DeepCopyTransform(own, chain)
+    return own
 
 
-def regularWorldGrid(volumeNode: Any) -> Grid:
-    """A grid with axes at right angles that holds the whole volume where sheared or non-linear transforms put it.
+def nodeFromWorld(node: Any) -> Any:
+    """:func:`localFromWorld` for what a node lies under."""
+    return localFromWorld(node.GetParentTransformNode())
 
-    Its axes and spacing follow the volume as far as right angles allow: an affine map is fitted to places all over the
-    volume, and the rotation next to it taken.
+
+def worldGrid(volumeNode: Any, parent: Any) -> Grid:
+    """Where the voxels of a volume lie in the world if ``parent`` (a transform node or None) were its parent.
+
+    Under a transform that bends or shears, this is a regular grid that holds the whole volume: its axes and spacing
+    follow the volume as far as right angles allow (an affine map is fitted to places all over the volume, and the
+    rotation next to it taken).
     """
-    shape = shapeOf(volumeNode.GetImageData())
-    sides = [np.linspace(-0.5, count - 0.5, 9) for count in shape[::-1]]
+    if liesRegularly(volumeNode, parent):
+        return Grid(worldFromParent(parent) @ rasFromIjkOf(volumeNode), shapeOf(volumeNode.GetImageData()))
+    sides = [np.linspace(-0.5, count - 0.5, 9) for count in shapeOf(volumeNode.GetImageData())[::-1]]
     points = np.array(list(product(*sides)))
-    local = mapPoints(rasFromIjkOf(volumeNode), points)
     toWorld = vtk.vtkGeneralTransform()
-    if volumeNode.GetParentTransformNode() is not None:
-        volumeNode.GetParentTransformNode().GetTransformToWorld(toWorld)
-    world = np.array([toWorld.TransformPoint(*point) for point in local])
-    design = np.column_stack([points, np.ones(len(points))])
-    affine = np.linalg.lstsq(design, world, rcond=None)[0].T
+    if parent is not None:
+        parent.GetTransformToWorld(toWorld)
+    world = np.array([toWorld.TransformPoint(*point) for point in mapPoints(rasFromIjkOf(volumeNode), points)])
+    affine = np.linalg.lstsq(np.column_stack([points, np.ones(len(points))]), world, rcond=None)[0].T
     spacing = np.linalg.norm(affine[:, :3], axis=0)
     left, _, right = np.linalg.svd(affine[:, :3] / spacing)
     axes = (left @ right) * spacing
@@ -165,3 +178,8 @@ def regularWorldGrid(volumeNode: Any) -> Grid:
     rasFromIjk[:3, :3] = axes
     rasFromIjk[:3, 3] = axes @ ((lowest + highest - counts + 1) / 2)
     return Grid(rasFromIjk, (int(counts[2]), int(counts[1]), int(counts[0])))
+
+
+def liesRegularly(volumeNode: Any, parent: Any) -> bool:
+    """Whether the voxels of a volume under ``parent`` lie at right angles and evenly in the world."""
+    return isLinear(parent) and not isSheared(worldFromParent(parent) @ rasFromIjkOf(volumeNode))

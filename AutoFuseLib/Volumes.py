@@ -21,10 +21,9 @@ from AutoFuseLib.ArrayFiles import arrayOf, readArray, slabs, writeArraySteps
 from AutoFuseLib.Geometry import (
     Grid,
     hasLinearParent,
-    isSheared,
-    nodeFromWorld,
+    liesRegularly,
+    localFromWorld,
     rasFromIjkOf,
-    regularWorldGrid,
     setRasFromIjk,
     shapeOf,
     worldRasFromIjk,
@@ -119,7 +118,17 @@ def exportVolumeSteps(node: Any, path: Path) -> Steps[dict[str, Any]]:
     Raises:
         FileError: ``disk-full`` or ``output-not-writable``.
     """
-    return (yield from _exportSteps(node, path, linear=True))
+    image, parent = node.GetImageData(), node.GetParentTransformNode()
+    array = arrayOf(image)
+    grid = Grid.ofVolume(node)
+    if liesRegularly(node, parent):
+        parts: Iterator[NDArray] = (array[part] for part in slabs(array.shape, array.itemsize))
+    else:
+        yield
+        through, lowest = localFromWorld(parent), float(array.min())
+        parts = resampledSlabs(image, rasFromIjkOf(node), grid, through=through, background=lowest)
+    yield from writeArraySteps(path, grid.shape, array.dtype, parts)
+    return specOf(path, grid, node.GetName())
 
 
 def exportLabelSteps(node: Any, reference: Grid, path: Path) -> Steps[dict[str, Any]]:
@@ -159,36 +168,15 @@ def specOf(path: Path, grid: Grid, name: str) -> dict[str, Any]:
 
 def labelSlabs(node: Any, reference: Grid) -> Iterator[NDArray]:
     """Values of a labelmap at the voxels of a grid, slab by slab; copies where the grids agree."""
-    if hasLinearParent(node):
+    parent = node.GetParentTransformNode()
+    if liesRegularly(node, parent):
         own = Grid.ofVolume(node)
         if own.shape == reference.shape and np.abs(own.corners() - reference.corners()).max() < 1e-3:
             array = arrayOf(node.GetImageData())
             yield from (array[part] for part in slabs(array.shape, array.itemsize))
             return
-    yield from resampledSlabs(
-        node.GetImageData(), rasFromIjkOf(node), reference, through=nodeFromWorld(node), linear=False
-    )
-
-
-def _exportSteps(node: Any, path: Path, *, linear: bool) -> Steps[dict[str, Any]]:
-    image = node.GetImageData()
-    array = arrayOf(image)
-    if hasLinearParent(node) and not isSheared(worldRasFromIjk(node)):
-        grid = Grid.ofVolume(node)
-        parts: Iterator[NDArray] = (array[part] for part in slabs(array.shape, array.itemsize))
-    else:
-        grid = regularWorldGrid(node)
-        yield
-        parts = resampledSlabs(
-            image,
-            rasFromIjkOf(node),
-            grid,
-            through=nodeFromWorld(node),
-            linear=linear,
-            background=float(array.min()),
-        )
-    yield from writeArraySteps(path, grid.shape, array.dtype, parts)
-    return specOf(path, grid, node.GetName())
+    through = localFromWorld(parent)
+    yield from resampledSlabs(node.GetImageData(), rasFromIjkOf(node), reference, through=through, linear=False)
 
 
 def importVolumeSteps(node: Any, path: Path, rasFromIjk: Any) -> Steps[Any]:
