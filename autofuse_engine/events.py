@@ -7,9 +7,13 @@ JSON object a line, 3D Slicer moves its progress bar. The wire form is ``{"id": 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
+
+PROTOCOL = 1
+"""Version of the worker protocol, docs/worker-protocol.md; a parent refuses a worker that speaks another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,9 @@ class Error(Event):
 
 Report = Callable[[Event], None]
 STAGES = ("check", "initial alignment", "network", "refinement", "integration", "outputs", "saving")
+READY = "ready"
+"""Stage of the greeting, before any job."""
+
 _EVENTS: dict[str, type[Event]] = {kind.event: kind for kind in (Progress, Metric, Warning, Result, Error)}
 
 
@@ -84,15 +91,37 @@ def to_json_line(event: Event, job_id: int) -> str:
 def from_json_line(line: str) -> tuple[int, Event]:
     """Parse a line that :func:`to_json_line` wrote.
 
+    Fields that the event does not have are ignored: they come from a newer worker.
+
     Raises:
         ValueError: if the line is not an event; such lines are log text.
     """
     try:
         content = json.loads(line)
-        kind = _EVENTS[content.pop("event")]
-        return int(content.pop("id")), kind(**content)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        kind = _EVENTS[content["event"]]
+        names = [item.name for item in fields(kind)]
+        return int(content["id"]), kind(**{name: content[name] for name in names if name in content})
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"not an event: {line[:200]!r}") from error
+
+
+def greeting(version: str, process_id: int) -> Progress:
+    """The first event of a worker; it names its own process, as the parent may only know a launcher."""
+    text = f"autofuse {version}, protocol {PROTOCOL}, process {process_id}"
+    return Progress(stage=READY, fraction=1.0, text=text)
+
+
+def read_greeting(event: Event) -> tuple[int, int]:
+    """Protocol version and process id of a worker that :func:`greeting` announced.
+
+    Raises:
+        ValueError: if the event is not a greeting.
+    """
+    text = event.text if isinstance(event, Progress) and event.stage == READY else ""
+    found = re.search(r"\bprotocol (\d+), process (\d+)", text)
+    if found is None:
+        raise ValueError(f"not the greeting of a worker: {event}")
+    return int(found[1]), int(found[2])
 
 
 def finite(value: Any) -> Any:

@@ -19,9 +19,8 @@ from typing import Any, BinaryIO, NoReturn
 
 from autofuse_engine import __version__
 from autofuse_engine.errors import AutoFuseError, CancelledError, InputError
-from autofuse_engine.events import Error, Event, Progress, to_json_line
+from autofuse_engine.events import Error, Event, greeting, to_json_line
 
-PROTOCOL = 1
 GRACE_S = 1.0
 """After stdin closed, a job that does not notice its cancellation has this long before the process ends."""
 
@@ -51,15 +50,27 @@ def serve(idle_seconds: float = 300.0) -> NoReturn:
     outbox = Outbox(answers)
     inbox = Inbox(outbox)
     threading.Thread(target=inbox.read, args=(requests,), name="stdin", daemon=True).start()
-    outbox.send(0, Progress(stage="ready", fraction=1.0, text=f"autofuse {__version__}, protocol {PROTOCOL}"))
-    from autofuse_engine.worker_jobs import Jobs  # after the greeting: this imports torch
-
-    jobs = Jobs()
+    outbox.send(0, greeting(__version__, os.getpid()))
+    jobs = _load_jobs(outbox)
     while (job := inbox.next(min(idle_seconds, threading.TIMEOUT_MAX))) is not None:
         _run(jobs, job, outbox)
         inbox.finished(job)
     sys.stderr.flush()
     os._exit(0)  # not a plain return: a thread that is blocked in reading stdin can crash Python's own shutdown
+
+
+def _load_jobs(outbox: Outbox) -> Any:
+    """The jobs, loaded after the greeting as this imports torch; without its packages the process says so and ends."""
+    try:
+        from autofuse_engine.worker_jobs import Jobs
+    except (ImportError, OSError) as error:  # OSError: a library of torch that the system cannot load
+        traceback.print_exc()
+        sys.stderr.flush()
+        text = f"The worker cannot load a Python package that it needs: {error}."
+        hint = "Install torch 2.2 or newer, safetensors, numpy and SimpleITK into the Python that runs the worker."
+        outbox.send(0, Error(code="packages-missing", text=text, hint=hint))
+        os._exit(1)
+    return Jobs()
 
 
 class Outbox:
