@@ -14,7 +14,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ERROR_CLASSES = {"InputError", "FileError", "ModelError", "DeviceError", "AutoFuseError", "_UnexpectedError"}
+ERROR_CLASSES = {
+    "AutoFuseError", "InputError", "FileError", "ModelError", "DeviceError", "DependencyError",
+    "DependencyDeclinedError", "_UnexpectedError",
+}  # fmt: skip
+SOURCE_FOLDERS = ("autofuse_engine", "AutoFuseLib", "AutoFuseRegistration", "AutoFuseTraining")
 TESTED_BLOCK = re.compile(r"<!-- tested -->\n```(sh|python)\n(.*?)```", re.DOTALL)
 
 
@@ -37,7 +41,7 @@ def constants(expression: ast.expr) -> list[str]:
 
 def codes_in_source() -> set[str]:
     codes = {"cancelled"}  # CancelledError sets its own
-    for path in sorted((ROOT / "autofuse_engine").rglob("*.py")):
+    for path in sorted(path for folder in SOURCE_FOLDERS for path in (ROOT / folder).rglob("*.py")):
         for expression in code_arguments(ast.parse(path.read_text(encoding="utf-8"))):
             codes.update(constants(expression))
     return codes
@@ -49,7 +53,7 @@ def codes_in_table() -> list[str]:
     return [code for row in rows for code in re.findall(r"`([a-z0-9-]+)`", row)]
 
 
-def test_the_table_of_codes_has_every_code_of_the_engine_once_and_no_other() -> None:
+def test_the_table_of_codes_has_every_code_of_engine_and_modules_once_and_no_other() -> None:
     table = codes_in_table()
     assert len(table) == len(set(table))
     source = codes_in_source()
