@@ -168,15 +168,25 @@ def worldGrid(volumeNode: Any, parent: Any) -> Grid:
         parent.GetTransformToWorld(toWorld)
     world = np.array([toWorld.TransformPoint(*point) for point in mapPoints(rasFromIjkOf(volumeNode), points)])
     affine = np.linalg.lstsq(np.column_stack([points, np.ones(len(points))]), world, rcond=None)[0].T
-    spacing = np.linalg.norm(affine[:, :3], axis=0)
-    left, _, right = np.linalg.svd(affine[:, :3] / spacing)
-    axes = (left @ right) * spacing
-    places = world @ np.linalg.inv(axes).T
+    return _gridAround(affine[:, :3], world)
+
+
+def regularGridAround(rasFromIjk: NDArray, shape: tuple[int, int, int]) -> Grid:
+    """A grid with axes at right angles that holds a sheared one, in about the same spacing."""
+    return _gridAround(rasFromIjk[:3, :3], Grid(rasFromIjk, shape).corners())
+
+
+def _gridAround(axes: NDArray, points: NDArray) -> Grid:
+    """The grid next to three voxel axes, columns in mm, whose voxels hold all points (N, 3)."""
+    spacing = np.linalg.norm(axes, axis=0)
+    left, _, right = np.linalg.svd(axes / spacing)
+    regular = (left @ right) * spacing
+    places = points @ np.linalg.inv(regular).T
     lowest, highest = places.min(axis=0), places.max(axis=0)
     counts = np.maximum(1, np.ceil(highest - lowest - 1e-6)).astype(int)
     rasFromIjk = np.eye(4)
-    rasFromIjk[:3, :3] = axes
-    rasFromIjk[:3, 3] = axes @ ((lowest + highest - counts + 1) / 2)
+    rasFromIjk[:3, :3] = regular
+    rasFromIjk[:3, 3] = regular @ ((lowest + highest - counts + 1) / 2)
     return Grid(rasFromIjk, (int(counts[2]), int(counts[1]), int(counts[0])))
 
 

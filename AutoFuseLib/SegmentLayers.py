@@ -63,11 +63,7 @@ class _Layer:
     """One labelmap that segments share."""
 
     def __init__(self, image: Any, ranks: dict[int, int], fromWorld: Any, reference: Grid, dtype: Any) -> None:
-        matrix = vtk.vtkMatrix4x4()
-        image.GetImageToWorldMatrix(matrix)
-        first = np.eye(4)
-        first[:3, 3] = image.GetExtent()[::2]
-        ownFromIjk = slicer.util.arrayFromVTKMatrix(matrix) @ first
+        ownFromIjk = ownFromIjkOf(image)
         highest = max(max(ranks), 0)
         self._rankOfLabel = np.zeros(highest + 2, dtype=dtype)
         """Its first and last entry are zero and stand for all labels of no segment."""
@@ -97,6 +93,15 @@ class _Layer:
         ranks = np.take(self._rankOfLabel, labels, mode="clip")
         target = slab[k.start - part.start : k.stop - part.start, j, i]
         np.maximum(target, ranks, out=target)
+
+
+def ownFromIjkOf(image: Any) -> NDArray[np.float64]:
+    """4x4 of a vtkOrientedImageData; (0, 0, 0) is the first voxel of its array, wherever its extent begins."""
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    first = np.eye(4)
+    first[:3, 3] = image.GetExtent()[::2]
+    return slicer.util.arrayFromVTKMatrix(matrix) @ first
 
 
 def _boxAround(referenceFromOwn: NDArray, shape: tuple[int, int, int], limits: tuple[int, int, int]) -> Box:
