@@ -121,6 +121,7 @@ class WorkerChild:
     def leave(self) -> None:
         """Let it end: stdin closes, then the polite signal, then the other one."""
         self.ready = False
+        self._lookBelow()
         self._process.closeWriteChannel()
         self._after(self._patience.leave, self.terminate)
 

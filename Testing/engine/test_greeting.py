@@ -41,8 +41,8 @@ def test_fields_of_a_newer_worker_are_ignored() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["", "[]", "7", "null", '{"id": 1}', '{"id": 1, "event": "progress"}',
-     '{"event": "metric", "stage": "a", "step": 1}', '{"id": "x", "event": "result"}', '{"id": 1, "event": ["result"]}', "[" * 100_000],
+    ["", "[]", "7", "null", '{"id": 1}', '{"id": 1, "event": "progress"}', '{"id": "x", "event": "result"}',
+     '{"event": "metric", "stage": "a", "step": 1}', '{"id": 1, "event": ["result"]}', "[" * 100_000],
 )  # fmt: skip
 def test_lines_that_are_no_events_are_refused(line: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - int() words its own
