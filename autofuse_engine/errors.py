@@ -20,6 +20,10 @@ class AutoFuseError(Exception):
         self.text = text
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors travel between processes whole; Exception alone would carry its message only."""
+        return _rebuilt, (type(self), self.code, self.text, self.hint)
+
 
 class InputError(AutoFuseError):
     """The images, labels, masks, points or options received cannot be used."""
@@ -44,3 +48,9 @@ class CancelledError(AutoFuseError):
 
     def __init__(self, text: str = "The run was cancelled; nothing was written.") -> None:
         super().__init__("cancelled", text, "")
+
+
+def _rebuilt(kind: type[AutoFuseError], code: str, text: str, hint: str) -> AutoFuseError:
+    error = kind.__new__(kind)
+    AutoFuseError.__init__(error, code, text, hint)
+    return error

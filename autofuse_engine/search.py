@@ -14,6 +14,7 @@ from torch import Tensor
 from autofuse_engine.configs import RefinementConfig, RegistrationConfig
 from autofuse_engine.data.preprocessing import (
     Grid,
+    anti_aliasing_sigmas_vox,
     axes_towards,
     foreground,
     normalised,
@@ -37,7 +38,6 @@ STEPS_WITH_MODEL = 20
 _MULTIPLE_WITHOUT_MODEL = 8
 _WORKING_PREPROCESSING = Preprocessing(intensity_percentiles=(0.0, 99.5))
 _BYTES_PER_VOXEL = {"refinement": 900, "network": 700}
-_ANTI_ALIASING = 0.42
 _WEIGHT_SIGMA_VOX = 2.0
 _WEIGHT_THRESHOLD = 0.02
 
@@ -172,11 +172,14 @@ class Search:
         limits = (prepared.intensity_percentiles, prepared.intensity_window)
         fixed_map = voxel_map(grid.ras_from_ijk, images.fixed.ras_from_ijk)
         moving_map = voxel_map(grid.ras_from_ijk, images.moving.ras_from_ijk, images.moving_from_fixed_ras)
-        fixed_ratio, moving_ratio = (
-            grid.spacing_mm[::-1].mean() / volume.spacing_mm[::-1] for volume in (images.fixed, images.moving)
+        moving_ratio = grid.spacing_mm.mean() / images.moving.spacing_mm[::-1]
+        fixed, moving = (
+            smooth_image(
+                _tensor(normalised(volume.array, *limits), device),
+                anti_aliasing_sigmas_vox(grid.spacing_mm, volume.spacing_mm),
+            )
+            for volume in (images.fixed, images.moving)
         )
-        fixed = smooth_image(_tensor(normalised(images.fixed.array, *limits), device), _sigmas(fixed_ratio))
-        moving = smooth_image(_tensor(normalised(images.moving.array, *limits), device), _sigmas(moving_ratio))
         if images.fixed_mask is not None:
             weight = resample(_tensor(images.fixed_mask.array != 0, device), fixed_map, grid.shape)
         else:
@@ -199,11 +202,6 @@ class Search:
 
 def _tensor(array: NDArray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None, None].to(device)
-
-
-def _sigmas(working_over_own: NDArray[np.float64]) -> list[float]:
-    """Standard deviations, voxels, that remove what a coarser working grid cannot hold."""
-    return [_ANTI_ALIASING * float(np.sqrt(max(0.0, ratio**2 - 1.0))) for ratio in working_over_own]
 
 
 def search_with_less_and_less_memory(

@@ -19,6 +19,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data", "checkpoint", "official_import", "devices", "memory"),
     (
         "registration",
+        "case_pool",
+        "dataset_check",
         "search",
         "prediction",
         "refinement",

@@ -29,19 +29,20 @@ WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Endings that :func:`write_volume` knows: formats that keep image and geometry in one file."""
 
 
-def read_volume(path: str | Path, *, series_uid: str | None = None) -> Volume:
+def read_volume(path: str | Path, *, series_uid: str | None = None, frame: int | None = None) -> Volume:
     """Read a 3D scalar image with its geometry; the stored data type is kept.
 
     Args:
         path: a file that ITK reads (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd ...), one DICOM file (its series is
             read), or a folder with DICOM files.
         series_uid: which series of a DICOM folder; not needed where there is only one.
+        frame: which 3D image of a 4D file, counted from 0.
 
     Raises:
         FileError: ``file-not-found``, ``not-an-image``, ``truncated-file``, ``file-not-readable``,
             ``data-file-missing``, ``folder-holds-no-dicom``, ``dicom-several-series``, ``dicom-series-unknown``.
         InputError: ``dicom-slices-uneven``, ``image-not-3d``, ``image-is-vector``, ``image-is-complex``,
-            ``image-sheared``, ``image-geometry-invalid``, ``image-too-large``.
+            ``image-sheared``, ``image-geometry-invalid``, ``image-too-large``, ``frame-not-there``.
     """
     path = Path(path)
     image = read_image(path, series_uid)
@@ -55,6 +56,8 @@ def read_volume(path: str | Path, *, series_uid: str | None = None) -> Volume:
         raise InputError(
             "image-is-complex", f"The image {path} holds complex numbers.", "Save its magnitude as an image first."
         )
+    if frame is not None:
+        image = _frame_of(image, frame, path)
     size = image.GetSize()
     if len(size) < 3 or any(side > 1 for side in size[3:]):
         shown = " x ".join(str(side) for side in size)
@@ -66,14 +69,14 @@ def read_volume(path: str | Path, *, series_uid: str | None = None) -> Volume:
     return from_sitk(image, _name(path))
 
 
-def read_labelmap(path: str | Path, *, series_uid: str | None = None) -> Volume:
+def read_labelmap(path: str | Path, *, series_uid: str | None = None, frame: int | None = None) -> Volume:
     """Read a labelmap as an integer array; files of floating-point type are accepted where every value is whole.
 
     Raises:
         FileError, InputError: as :func:`read_volume`.
         InputError: ``labels-not-integer``.
     """
-    volume = read_volume(path, series_uid=series_uid)
+    volume = read_volume(path, series_uid=series_uid, frame=frame)
     if np.issubdtype(volume.array.dtype, np.integer):
         return volume
     with np.errstate(invalid="ignore"):
@@ -197,6 +200,19 @@ def _read_file(native: Path, path: Path) -> sitk.Image:
             "Crop or resample it to fewer than 2147483648 voxels first.",
         )
     return reader.Execute()
+
+
+def _frame_of(image: sitk.Image, frame: int, path: Path) -> sitk.Image:
+    """One time frame of a 4D image; an image of fewer dimensions is its own frame 0."""
+    size = image.GetSize()
+    frames = size[3] if len(size) == 4 else 1
+    if not 0 <= frame < frames:
+        raise InputError(
+            "frame-not-there",
+            f"The image {path} has {frames} time frames, and number {frame + 1} was asked for.",
+            "Correct the number of the frame; frames count from 1.",
+        )
+    return image[:, :, :, frame] if len(size) == 4 else image
 
 
 def _read_error(path: Path, itk_text: str) -> FileError | InputError:

@@ -6,15 +6,15 @@ permutation gives (a Feistel network with cycle walking, Black and Rogaway, CT-R
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
 from autofuse_engine.data.prepared import PreparedDataset
+from autofuse_engine.data.tables import read_table, table_invalid
 from autofuse_engine.dataset_configs import PAIR_KINDS, SPLITS, PairKind, Split
-from autofuse_engine.errors import FileError, InputError
+from autofuse_engine.errors import InputError
 
 Pair = tuple[int, int]
 _ROUNDS = 6
@@ -35,7 +35,7 @@ class PairSampler:
 
     Raises:
         InputError: ``pairs-too-few`` where the split has no such pair, ``pairs-unknown-case``.
-        FileError: ``pairs-file-invalid``, ``file-not-found``.
+        FileError: ``table-invalid``, ``file-not-found``.
     """
 
     def __init__(
@@ -137,34 +137,19 @@ class PairSampler:
 
 
 def read_pairs(path: str | Path) -> tuple[tuple[str, str], ...]:
-    """Read a CSV with a header and the columns ``fixed`` and ``moving``.
+    """Read a table with the columns ``fixed`` and ``moving``.
 
     Raises:
-        FileError: ``file-not-found`` or ``pairs-file-invalid``.
+        FileError: ``file-not-found`` or ``table-invalid``.
     """
     path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except FileNotFoundError as error:
-        raise FileError("file-not-found", f"There is no file {path}.", "Check the path and the spelling.") from error
-    except (OSError, ValueError, csv.Error) as error:
-        raise _pairs_file_invalid(path, "it cannot be read as text") from error
-    pairs = [((row.get("fixed") or "").strip(), (row.get("moving") or "").strip()) for row in rows]
-    for line, (fixed, moving) in enumerate(pairs, start=2):
+    pairs = [(row["fixed"], row["moving"]) for row in read_table(path, (("fixed",), ("moving",)))]
+    for number, (fixed, moving) in enumerate(pairs, start=1):
         if not fixed or not moving or fixed == moving:
-            raise _pairs_file_invalid(path, f"line {line} does not name two different cases")
+            raise table_invalid(path, f"entry {number} does not name two different cases")
     if not pairs:
-        raise _pairs_file_invalid(path, "it lists no pair")
+        raise table_invalid(path, "it lists no pair")
     return tuple(pairs)
-
-
-def _pairs_file_invalid(path: Path, reason: str) -> FileError:
-    return FileError(
-        "pairs-file-invalid",
-        f"The list of pairs {path} cannot be used: {reason}.",
-        "Write a CSV file with the header 'fixed,moving' and one pair of case names a line.",
-    )
 
 
 class _Source(ABC):

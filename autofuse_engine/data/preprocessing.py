@@ -13,6 +13,7 @@ _MOST_WORKING_VOXELS = 1_200_000
 _MARGIN_VOXELS = 4
 _BACKGROUND_SHARE = 0.02
 _SMALLEST_FOREGROUND = 0.005
+_ANTI_ALIASING = 0.42
 _AXIS_OF_LETTER = {"R": (0, False), "L": (0, True), "A": (1, False), "P": (1, True), "S": (2, False), "I": (2, True)}
 
 
@@ -81,6 +82,17 @@ def normalised(
     else:
         low, high = window
     return np.clip((values - low) / max(high - low, 1e-6 * max(abs(high), 1.0)), 0.0, 1.0)
+
+
+def anti_aliasing_sigmas_vox(grid_spacing_mm: NDArray, image_spacing_mm: NDArray) -> list[float]:
+    """Standard deviations, voxels of the image, D H W, of the smoothing that removes what a coarser grid cannot hold.
+
+    Args:
+        grid_spacing_mm: ``(3,)``; its mean counts.
+        image_spacing_mm: ``(3,)`` along i, j, k of the image.
+    """
+    ratios = np.mean(grid_spacing_mm) / np.asarray(image_spacing_mm)[::-1]
+    return [_ANTI_ALIASING * float(np.sqrt(max(0.0, ratio**2 - 1.0))) for ratio in ratios]
 
 
 def suitable_spacing_mm(fixed: Volume) -> float:

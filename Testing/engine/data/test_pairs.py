@@ -144,7 +144,7 @@ def test_a_list_of_pairs_that_says_nothing_is_refused(tmp_path: Path, text: str)
     file.write_text(text, encoding="utf-8")
     with pytest.raises(FileError) as caught:
         read_pairs(file)
-    assert caught.value.code == "pairs-file-invalid"
+    assert caught.value.code == "table-invalid"
 
 
 def test_a_list_that_is_not_text_or_not_there_is_refused(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_list_that_is_not_text_or_not_there_is_refused(tmp_path: Path) -> None
     with pytest.raises(FileError, match="no file"):
         read_pairs(file)
     file.write_bytes(b"\xff\xfe\x00fixed")
-    with pytest.raises(FileError, match="cannot be read as text"):
+    with pytest.raises(FileError, match="as UTF-8 text"):
         read_pairs(file)
 
 
