@@ -20,6 +20,9 @@ from AutoFuseLib.Geometry import Grid, mapPoints
 MOST_NODES = 16_000_000
 """A displacement grid of that size takes 384 MB: beyond it the margin around the worker's grid is made smaller."""
 
+NODES_OF_A_MATRIX = 17
+"""Nodes a side of a grid that holds nothing but a matrix."""
+
 
 @dataclass(frozen=True, eq=False)
 class MatrixStep:
@@ -172,12 +175,15 @@ def _addOwnNodes(points: NDArray, step: GridStep, lattice: Lattice, part: slice)
 
 
 def _box(covering: Grid) -> Grid:
-    """Two nodes along each axis, one voxel beyond the image's box: enough for a matrix."""
+    """A coarse grid one voxel beyond the image's box: linear interpolation between any nodes is exact for a matrix.
+
+    Two nodes a side would do, but VTK rounds places within a cell to 1/65536 of it.
+    """
     counts = np.array(covering.shape[::-1])
     scale = np.eye(4)
-    scale[:3, :3] = np.diag(counts + 2.0)
+    scale[:3, :3] = np.diag((counts + 2.0) / (NODES_OF_A_MATRIX - 1))
     scale[:3, 3] = -1.5
-    return Grid(covering.rasFromIjk @ scale, (2, 2, 2))
+    return Grid(covering.rasFromIjk @ scale, (NODES_OF_A_MATRIX,) * 3)
 
 
 def _affordableShare(below: NDArray, above: NDArray, sides: NDArray) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from autofuse_engine.errors import FileError
 from autofuse_engine.events import finite
 from AutoFuseLib.ArrayFiles import arrayOf, writeError
-from AutoFuseLib.Geometry import isSheared, mapPoints, regularGridAround, shapeOf
+from AutoFuseLib.Geometry import isSheared, regularGridAround, shapeOf
 from AutoFuseLib.Resampling import Reslicer
 from AutoFuseLib.Transforms import orientedGrid
 
@@ -36,6 +35,7 @@ MATRIX_ENDINGS = (".tfm", ".txt")
 
 ENDINGS = (".h5", *FIELD_ENDINGS, *MATRIX_ENDINGS)
 COLUMNS = ("metric", "label", "before", "initial", "after")
+_LINEAR_MM = 1e-6
 _TIMES = ("before", "initial", "after")
 
 
@@ -150,18 +150,24 @@ def rasFromNodes(grid: Any) -> NDArray[np.float64]:
 
 
 def matrixOfGrid(grid: Any) -> NDArray[np.float64] | None:
-    """4x4 of a grid of two nodes a side that holds a matrix, as :mod:`AutoFuseLib.Chains` makes them; else None."""
-    image = grid.GetDisplacementGrid()
-    if shapeOf(image) != (2, 2, 2):
+    """4x4, RAS mm, of a vtkOrientedGridTransform that holds nothing but a matrix; else None."""
+    displacement, place = arrayOf(grid.GetDisplacementGrid()), rasFromNodes(grid)
+    depth, height, width = displacement.shape[:3]
+    if min(depth, height, width) < 2:
         return None
-    k, j, i = np.indices((2, 2, 2)).reshape(3, -1)
-    nodes = mapPoints(rasFromNodes(grid), np.stack([i, j, k], axis=1))
-    moved = nodes + arrayOf(image).reshape(-1, 3)
-    design = np.column_stack([nodes, np.ones(8)])
-    solved = np.linalg.lstsq(design, moved, rcond=None)[0]
-    if np.abs(design @ solved - moved).max() > 1e-6:
-        return None
-    return np.vstack([solved.T, [0.0, 0.0, 0.0, 1.0]])
+    slope = np.stack(
+        [(displacement[0, 0, -1] - displacement[0, 0, 0]) / (width - 1),
+         (displacement[0, -1, 0] - displacement[0, 0, 0]) / (height - 1),
+         (displacement[-1, 0, 0] - displacement[0, 0, 0]) / (depth - 1)], axis=1)  # fmt: skip
+    along = [np.multiply.outer(np.arange(count), slope[:, axis]) for axis, count in ((0, width), (1, height))]
+    for k in range(depth):
+        expected = displacement[0, 0, 0] + k * slope[:, 2] + along[1][:, None] + along[0]
+        if np.abs(displacement[k] - expected).max() > _LINEAR_MM:
+            return None
+    matrix = np.eye(4)
+    matrix[:3, :3] += slope @ np.linalg.inv(place[:3, :3])
+    matrix[:3, 3] = displacement[0, 0, 0] + place[:3, 3] - matrix[:3, :3] @ place[:3, 3]
+    return matrix
 
 
 def _atRightAngles(grid: Any) -> Any:
@@ -191,7 +197,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".autofuse-{secrets.token_hex(6)}{ending}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise writeError(path, error) from error
     finally:

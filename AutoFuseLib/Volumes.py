@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import slicer
 import vtk
 from numpy.typing import NDArray
 from vtk.util import numpy_support
@@ -201,7 +200,7 @@ def importVolumeSteps(node: Any, path: Path, rasFromIjk: Any) -> Steps[Any]:
     _show(node, image, np.asarray(rasFromIjk, dtype=np.float64))
     yield
     if node.GetDisplayNode() is None and node.GetScene() is not None:
-        _addDisplay(node)
+        node.CreateDefaultDisplayNodes()
     return node
 
 
@@ -226,13 +225,3 @@ def _show(node: Any, image: Any, rasFromIjk: NDArray) -> None:
         node.SetAndObserveImageData(image)
     finally:
         node.EndModify(modifying)
-
-
-def _addDisplay(node: Any) -> None:
-    node.CreateDefaultDisplayNodes()
-    if node.IsA("vtkMRMLLabelMapVolumeNode") and slicer.mrmlScene.GetNodeByID(LABEL_COLORS) is not None:
-        node.GetDisplayNode().SetAndObserveColorNodeID(LABEL_COLORS)
-
-
-LABEL_COLORS = "vtkMRMLColorTableNodeFileGenericColors.txt"
-"""Slicer's own colours of labels."""
