@@ -1,6 +1,7 @@
 """What the worker needs in Slicer's Python besides Slicer's own packages, and how it is installed after a question.
 
-Nothing here imports torch, and nothing runs at import. numpy and SimpleITK are Slicer's own: a constraints file forbids
+Nothing here imports torch, and nothing runs at import. (The PyTorch extension itself imports torch into Slicer's
+process at the end of an installation, and only then.) numpy and SimpleITK are Slicer's own: a constraints file forbids
 pip to replace them, also in the installation that the PyTorch extension runs.
 """
 
@@ -150,10 +151,9 @@ def _keepingSlicersPackages() -> Iterator[Path]:
     pip takes options from variables of the environment, which reaches the pip inside the PyTorch extension too. Such a
     list is separated by spaces, so the path is given as an address, which has none.
     """
-    pins = [f"{name}=={version}" for name in KEPT if (version := _version(name)) is not None]
     with tempfile.TemporaryDirectory(prefix="AutoFuse-", dir=_temporaryFolder()) as folder:
         path = Path(folder) / "constraints.txt"
-        path.write_text("\n".join([*pins, ""]), encoding="utf-8")
+        path.write_text("\n".join([*_pins(), ""]), encoding="utf-8")
         before = os.environ.get("PIP_CONSTRAINT")
         os.environ["PIP_CONSTRAINT"] = f"{before} {path.as_uri()}" if before else path.as_uri()
         try:
@@ -163,6 +163,20 @@ def _keepingSlicersPackages() -> Iterator[Path]:
                 del os.environ["PIP_CONSTRAINT"]
             else:
                 os.environ["PIP_CONSTRAINT"] = before
+
+
+def _pins() -> list[str]:
+    """Slicer's own packages in the versions that are installed."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    pins = []
+    for name in KEPT:
+        version = _version(name)
+        try:
+            pins += [] if version is None else [str(Requirement(f"{name}=={version}"))]
+        except InvalidRequirement:
+            logging.warning("AutoFuse: pip cannot keep %s %s, whose version it does not understand.", name, version)
+    return pins
 
 
 def _temporaryFolder() -> str:

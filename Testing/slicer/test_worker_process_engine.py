@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from worker_jobs import Client, running
 
+pytestmark = pytest.mark.slow
 MATRIX = [[0, -2.0, 0, 5], [1.5, 0, 0, -8], [0, 0, -3.0, 11], [0, 0, 0, 1]]
 TINY = (24, 20, 28)
 
