@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import slicer
@@ -20,7 +21,13 @@ BINARY_LABELMAP = "Binary labelmap"
 _REFERENCE_GEOMETRY = "Reference image geometry"
 _SAME_PLACE_VOXELS = 1e-3
 
-Box = tuple[slice, slice, slice]
+
+class Box(NamedTuple):
+    """Part of an array."""
+
+    k: slice
+    j: slice
+    i: slice
 
 
 def rankSlabs(segmentationNode: Any, segmentIds: Sequence[str], reference: Grid) -> Iterator[NDArray | None]:
@@ -51,7 +58,10 @@ def rankSlabs(segmentationNode: Any, segmentIds: Sequence[str], reference: Grid)
             ranksOfImage.append((image, known))
         known[label] = rank
     dtype = np.uint8 if len(segmentIds) < 256 else np.uint16
-    layers = [_Layer(image, ranks, fromWorld, reference, dtype) for image, ranks in ranksOfImage]
+    layers = []
+    for image, ranks in ranksOfImage:
+        layers.append(_Layer(image, ranks, fromWorld, reference, dtype))
+        yield None
     for part in resliceSlabs(reference):
         slab = np.zeros((part.stop - part.start, *reference.shape[1:]), dtype=dtype)
         for layer in layers:
@@ -72,26 +82,26 @@ class _Layer:
                 self._rankOfLabel[label] = rank
         self._array = arrayOf(image)
         self._offset: NDArray | None = None
-        self._box: Box = tuple(slice(0, count) for count in reference.shape)  # type: ignore[assignment]
+        self._box = Box(*(slice(0, count) for count in reference.shape))
         if isinstance(fromWorld, np.ndarray):
             referenceFromOwn = np.linalg.inv(fromWorld @ reference.rasFromIjk) @ ownFromIjk
             self._offset = _wholeShift(referenceFromOwn, shapeOf(image))
-            self._box = _boxAround(referenceFromOwn, shapeOf(image), reference.shape)
+            self._box = _boxAround(referenceFromOwn, _filledBox(self._array), reference.shape)
         self._reslicer = Reslicer(image, ownFromIjk, reference, through=fromWorld, linear=False)
 
     def addTo(self, slab: NDArray, part: slice) -> None:
         """Put the ranks of this layer over those of a slab, where they are higher."""
-        k, j, i = self._box
-        k = slice(max(k.start, part.start), min(k.stop, part.stop))
-        if k.start >= k.stop or j.start >= j.stop or i.start >= i.stop:
+        k = slice(max(self._box.k.start, part.start), min(self._box.k.stop, part.stop))
+        box = self._box._replace(k=k)
+        if any(side.start >= side.stop for side in box):
             return
         if self._offset is None:
-            labels = self._reslicer.values((k, j, i))
+            labels = self._reslicer.values(box)
         else:
-            box = zip((k, j, i), self._offset[::-1], strict=True)
-            labels = self._array[tuple(slice(side.start - shift, side.stop - shift) for side, shift in box)]
+            shifts = zip(box, self._offset[::-1], strict=True)
+            labels = self._array[tuple(slice(side.start - shift, side.stop - shift) for side, shift in shifts)]
         ranks = np.take(self._rankOfLabel, labels, mode="clip")
-        target = slab[k.start - part.start : k.stop - part.start, j, i]
+        target = slab[k.start - part.start : k.stop - part.start, box.j, box.i]
         np.maximum(target, ranks, out=target)
 
 
@@ -104,15 +114,25 @@ def ownFromIjkOf(image: Any) -> NDArray[np.float64]:
     return slicer.util.arrayFromVTKMatrix(matrix) @ first
 
 
-def _boxAround(referenceFromOwn: NDArray, shape: tuple[int, int, int], limits: tuple[int, int, int]) -> Box:
-    """The voxels of the reference whose centres lie in the box of a layer, or on its border."""
-    corners = mapPoints(referenceFromOwn, Grid(np.eye(4), shape).corners())
+def _filledBox(array: NDArray) -> Box:
+    """The smallest box with all voxels that are not zero; empty if there are none."""
+    slices = np.flatnonzero(array.any(axis=(1, 2)))
+    if not len(slices):
+        return Box(slice(0, 0), slice(0, 0), slice(0, 0))
+    k = slice(int(slices[0]), int(slices[-1]) + 1)
+    shadow = array[k].any(axis=0)
+    rows, columns = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
+    return Box(k, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+
+
+def _boxAround(referenceFromOwn: NDArray, filled: Box, limits: tuple[int, int, int]) -> Box:
+    """The voxels of the reference whose centres lie in a box of a layer, or on its border."""
+    ends = [(side.start - 0.5, side.stop - 0.5) for side in (filled.i, filled.j, filled.k)]
+    corners = mapPoints(referenceFromOwn, np.array(list(product(*ends))))
     lowest = np.ceil(corners.min(axis=0) - _SAME_PLACE_VOXELS).astype(int)[::-1]
     highest = np.floor(corners.max(axis=0) + _SAME_PLACE_VOXELS).astype(int)[::-1] + 1
-    k, j, i = (
-        slice(max(0, int(low)), min(limit, int(high))) for low, high, limit in zip(lowest, highest, limits, strict=True)
-    )
-    return k, j, i
+    sides = zip(lowest, highest, limits, strict=True)
+    return Box(*(slice(max(0, int(low)), min(limit, int(high))) for low, high, limit in sides))
 
 
 def _wholeShift(referenceFromOwn: NDArray, shape: tuple[int, int, int]) -> NDArray | None:
