@@ -12,6 +12,8 @@ from typing import Any
 
 REFERENCE_PREFIX = "AutoFuse."
 REPORT_ATTRIBUTE = "AutoFuse.report"
+SEGMENT_NAMES = "segment_names"
+"""Key of the report, added to what the worker said: name of each label that the figures speak of."""
 
 
 @dataclass
@@ -33,12 +35,22 @@ class ResultNodes:
     gatePlot: Any = None
     report: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def segmentNames(self) -> dict[int, str]:
+        """Name of each label that the report has figures of."""
+        return {int(label): name for label, name in (self.report.get(SEGMENT_NAMES) or {}).items()}
+
     def store(self) -> None:
         """Write the references and the report into the transform node."""
         for role in ROLES:
             node = getattr(self, role)
             self.transform.SetNodeReferenceID(REFERENCE_PREFIX + role, node.GetID() if node else None)
-        self.transform.SetAttribute(REPORT_ATTRIBUTE, json.dumps(self.report, ensure_ascii=False))
+        self.mark(self.transform, self.report)
+
+    @staticmethod
+    def mark(transform: Any, report: Mapping[str, Any]) -> None:
+        """Write the report into a transform node, which makes it one of a result."""
+        transform.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report, ensure_ascii=False))
 
     @classmethod
     def fromTransform(cls, transform: Any) -> ResultNodes | None:

@@ -1,0 +1,1 @@
+"""The registration module behind its file: parameters, logic, widget."""
