@@ -64,20 +64,28 @@ class CheckImages:
         return CheckVolumes.intensityRange(fixed), CheckVolumes.intensityRange(moving)
 
     def _otherSteps(self, after: bool) -> Steps[NDArray]:
-        """The warped image, or the moving one where it lay, on the fixed grid; kept until :meth:`forget`."""
+        """:meth:`onGridSteps` of the fixed grid; kept until :meth:`forget`."""
         result = self._result
-        warped = result.warped if after and hasImage(result.warped) else None
-        source = warped if warped is not None else result.moving
+        source = result.warped if after and hasImage(result.warped) else result.moving
         key = self._state(source)
         known = self._resampled.get(after)
         if known is not None and known[0] == key:
             return known[1]
-        through = result.transform.GetTransformFromParent() if after and warped is None else None
-        bare = warped is None and self._movingIsUnderResult()
-        grid = Grid.ofVolume(result.fixed)
-        values = yield from CheckVolumes.onGridSteps(source, grid, through=through, ignoreParent=bare)
+        values = yield from self.onGridSteps(after, Grid.ofVolume(result.fixed))
         self._resampled[after] = (key, values)
         return values
+
+    def onGridSteps(self, after: bool, grid: Grid) -> Steps[NDArray]:
+        """The warped image, or the moving one where it lay, on any grid; float32 (k, j, i), NaN outside of it.
+
+        Where the result has no warped volume, the moving one is looked up through the transform.
+        """
+        result = self._result
+        if after and hasImage(result.warped):
+            return (yield from CheckVolumes.onGridSteps(result.warped, grid))
+        through = result.transform.GetTransformFromParent() if after else None
+        bare = self._movingIsUnderResult()
+        return (yield from CheckVolumes.onGridSteps(result.moving, grid, through=through, ignoreParent=bare))
 
     def _state(self, source: Any) -> tuple[Any, ...]:
         """Changes when an image or its place does."""

@@ -104,7 +104,7 @@ class DeformationDisplay:
         """
         self._nodes: list[Any] = []
         self.node = self._hidden("vtkMRMLTransformNode", "AutoFuse deformation")
-        self.node.SetAndObserveTransformFromParent(_beyondInitial(transformNode, initialMatrix))
+        self.node.SetAndObserveTransformFromParent(beyondInitial(transformNode, initialMatrix))
         bounds = np.zeros(6)
         fixedNode.GetRASBounds(bounds)
         extent = float((bounds[1::2] - bounds[::2]).max())
@@ -174,7 +174,7 @@ class DeformationDisplay:
         return display
 
 
-def _beyondInitial(transformNode: Any, initialMatrix: NDArray) -> Any:
+def beyondInitial(transformNode: Any, initialMatrix: NDArray) -> Any:
     """Fixed point to the point that the initial alignment alone takes to the same place of the moving image."""
     transform = vtk.vtkGeneralTransform()
     transform.PostMultiply()
