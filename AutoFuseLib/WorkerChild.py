@@ -28,8 +28,8 @@ class Patience:
     start: float = 120.0
     """From the start of the process to its greeting; loading from a slow disk is the longest part."""
 
-    cancel: float = 2.0
-    """From asking a job to stop to the end of its process."""
+    cancel: float = 1.8
+    """From asking a job to stop to the end of its process, so that the user waits less than 2 s."""
 
     leave: float = 2.0
     """From the closing of stdin to the end of the process; the worker allows a running job 1 s."""

@@ -136,8 +136,8 @@ class WorkerProcess:
     def cancel(self, jobId: int) -> None:
         """Stop a job: it is answered with the code ``cancelled``; harmless when it was answered already.
 
-        A job that runs is asked; after 2 s its process is terminated, and killed 1 s later. Waiting jobs go on in a
-        new child.
+        A job that runs is asked; after 1.8 s its process is terminated, and killed 1 s later. Waiting jobs go on in
+        a new child.
         """
         for job in [job for job in self._waiting if job.id == jobId]:
             self._waiting.remove(job)

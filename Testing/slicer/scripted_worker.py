@@ -87,6 +87,19 @@ def deaf(job_id: int) -> None:
     time.sleep(600)
 
 
+def dying(job_id: int) -> None:
+    """Answers only when its process is told to end, and takes its time to do so."""
+
+    def answer(*_: Any) -> None:
+        send(job_id, Error(code="cancelled", text="Stopped.", hint=""))
+        time.sleep(0.2)
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, answer)
+    send(job_id, Progress(stage="dying", fraction=0.1))
+    time.sleep(600)
+
+
 def leave_once(job_id: int, spec: dict[str, Any]) -> None:
     """As an idle worker that left just when the job was sent; the next process does the job, unless told otherwise."""
     marker = Path(spec["marker"])
@@ -112,6 +125,8 @@ def run(job_id: int, name: str, spec: dict[str, Any]) -> None:
         noise(job_id)
     elif name == "deaf":
         deaf(job_id)
+    elif name == "dying":
+        dying(job_id)
     elif name == "leave once":
         leave_once(job_id, spec)
     elif name == "exit":

@@ -273,6 +273,17 @@ class TestCancelling:
         assert second.answer.report["pid"] not in processes
         client._waitUntil(lambda: not any(map(running, processes)), timeout=10)
 
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no polite signal")
+    def test_no_job_is_sent_to_a_worker_that_was_told_to_end(self, make: Callable[..., Client]) -> None:
+        client = make(program=sys.executable)  # no launcher, whose end would be the end of all
+        first, second = client.submit("dying"), client.submit("echo")
+        client.heard(first)
+        child = client.worker.processId
+        client.worker.cancel(first.id)
+        client.answered(first, second)
+        assert first.answer.code == "cancelled"
+        assert second.answer.report["pid"] != child
+
     def test_a_job_is_cancelled_while_the_worker_starts(self, client: Client) -> None:
         first, second = client.submit("echo"), client.submit("echo")
         client._waitUntil(lambda: client.worker.state == "starting", timeout=10)
