@@ -44,8 +44,9 @@ def exportTransform(node: Any, path: str | Path) -> Path:
 
     Args:
         node: the transform or the inverse, vtkMRMLGridTransformNode with one oriented grid from parent.
-        path: its ending says how: ``.h5`` always; ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha`` a displacement field,
-            on axes at right angles; ``.tfm``, ``.txt`` a matrix, where the transform is one.
+        path: its ending says how: ``.h5`` is exact always; ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha`` hold a
+            displacement field on axes at right angles, onto which an inverse may have to be resampled (its error is
+            that of linear interpolation between nodes); ``.tfm``, ``.txt`` hold a matrix, where the transform is one.
 
     Returns:
         The path.
