@@ -67,7 +67,7 @@ class StepRunner:
             except StopIteration as done:
                 if self._end():
                     self._onDone(done.value)
-            except Exception as error:  # noqa: BLE001 - handed on to whoever started the steps
+            except Exception as error:
                 if self._end():
                     self._onError(error)
 

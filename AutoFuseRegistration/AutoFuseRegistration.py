@@ -1,4 +1,4 @@
-"""3D Slicer module AutoFuse Registration: deformable registration of two volumes. Its code is in AutoFuseRegistrationLib."""
+"""3D Slicer module AutoFuse Registration: deformable registration of two volumes; the code is in its package."""
 
 import importlib.util
 import sys
@@ -37,8 +37,8 @@ class AutoFuseRegistration(ScriptedLoadableModule):
             "Deformable registration of two volumes. Choose the fixed and the moving volume and press Register: the "
             "result is a smooth transform with its inverse, the warped volume, and pictures that show whether to "
             "trust it. Segmentations are warped along and compared by the names of their segments. "
-            "<b>Not for clinical use.</b><br>"
-            'Tutorial and troubleshooting: <a href="https://github.com/AutoFuse/SlicerAutoFuse">README</a>.'
+            "A tutorial and help with errors, by their codes, are in the README of the extension. "
+            "<b>Not for clinical use.</b>"
         )
         self.parent.acknowledgementText = _(
             "An independent implementation of AutoFuse: Meng M, Fulham M, Feng D, Bi L, Kim J. AutoFuse: Automatic "

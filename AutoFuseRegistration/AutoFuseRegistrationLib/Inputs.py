@@ -1,4 +1,4 @@
-"""From the choices in the scene to one job of the worker: which nodes, which configuration, and whether they can work."""
+"""From the choices in the scene to one job of the worker: nodes, configuration, and whether they can work."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from AutoFuseLib.Geometry import Grid
 from AutoFuseLib.Steps import Steps
 
 from .ParameterNode import AUTOMATIC_SPACING, AUTOMATIC_STEPS, AutoFuseRegistrationParameterNode, InitialAlignment
+
+_ROLES = ("fixed", "moving")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +156,7 @@ def exportSteps(inputs: Inputs, folder: Path) -> Steps[Exported]:
     spec: dict[str, Any] = {"folder": str(folder), "config": inputs.config.to_dict()}
     spec["fixed"] = yield from Volumes.exportVolumeSteps(inputs.fixed, folder / "fixed.npy")
     spec["moving"] = yield from Volumes.exportVolumeSteps(inputs.moving, folder / "moving.npy")
-    grids = {
-        role: Grid(np.array(spec[role]["ras_from_ijk"]), _shape(folder, spec[role])) for role in ("fixed", "moving")
-    }
+    grids = {role: Grid.ofArray(folder / spec[role]["array"], spec[role]["ras_from_ijk"]) for role in _ROLES}
     labels = Labels.between(inputs.fixedSegmentation, inputs.movingSegmentation)
     if inputs.fixedSegmentation is not None and inputs.movingSegmentation is not None and not labels.names:
         warnings.append(
@@ -175,7 +175,7 @@ def exportSteps(inputs: Inputs, folder: Path) -> Steps[Exported]:
         if absent:
             text = _("Segments of {name} without a voxel inside of the image: {segments}.")
             warnings.append(text.format(name=segmentation.GetName(), segments=", ".join(absent)))
-    for role in ("fixed", "moving"):
+    for role in _ROLES:
         mask: Mask | None = getattr(inputs, f"{role}Mask")
         if mask is not None:
             path = folder / f"{role}_mask.npy"
@@ -183,11 +183,6 @@ def exportSteps(inputs: Inputs, folder: Path) -> Steps[Exported]:
                 mask.node, mask.segmentId or None, grids[role], path
             )
     return Exported(spec=spec, grids=grids, labels=labels, warnings=warnings)
-
-
-def _shape(folder: Path, entry: Mapping[str, Any]) -> tuple[int, int, int]:
-    depth, height, width = np.load(folder / entry["array"], mmap_mode="r", allow_pickle=False).shape
-    return depth, height, width
 
 
 def _mask(parameters: AutoFuseRegistrationParameterNode, side: str) -> Mask | None:

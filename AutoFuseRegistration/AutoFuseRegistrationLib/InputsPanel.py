@@ -103,7 +103,7 @@ class InputsPanel:
 
     def _fillModels(self) -> None:
         self._entries = {entry.name: entry for entry in self._models()}
-        texts = {NO_MODEL: _("None: refinement only, any organ and modality")}
+        texts = {NO_MODEL: _("None (refinement only)")}
         for name, entry in self._entries.items():
             title = entry.card.title if entry.card and entry.card.title else name
             texts[name] = _("{title} (cannot be used)").format(title=title) if entry.problem else title

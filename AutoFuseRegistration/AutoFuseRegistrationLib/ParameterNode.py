@@ -1,7 +1,7 @@
 """Every choice of the registration panel, stored in the scene."""
 
 import enum
-from typing import Annotated, Union
+from typing import Annotated
 
 from slicer import (
     vtkMRMLGridTransformNode,
@@ -73,8 +73,8 @@ class AutoFuseRegistrationParameterNode:
     fixedSegmentation: vtkMRMLSegmentationNode
     movingSegmentation: vtkMRMLSegmentationNode
 
-    fixedMask: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode, None]
-    movingMask: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode, None]
+    fixedMask: vtkMRMLLabelMapVolumeNode | vtkMRMLSegmentationNode | None
+    movingMask: vtkMRMLLabelMapVolumeNode | vtkMRMLSegmentationNode | None
     fixedMaskSegmentId: str
     movingMaskSegmentId: str
 

@@ -239,13 +239,14 @@ def figuresText(report: Any, names: Mapping[int, str]) -> str:
     rows = [row for row in rows if row[0] not in stages]
     if len(rows) > _MOST_ROWS:
         rows = [*rows[:_MOST_ROWS], (_("... more in the table"), "", "", "")]
-    lines = [_line(("", *ReportTable.headers()[1:]), "th")] + [_line(row, "td") for row in rows]
-    return f"<table cellspacing='0' cellpadding='2'>{''.join(lines)}</table>"
+    titles = ("", _("Before"), _("Aligned"), _("After"))
+    lines = [_line(titles, "th")] + [_line(row, "td") for row in rows]
+    return f"<table width='100%' cellspacing='0' cellpadding='1'>{''.join(lines)}</table>"
 
 
 def _line(cells: tuple[str, ...], tag: str) -> str:
     first, *others = (html.escape(cell) for cell in cells)
-    ends = "".join(f"<{tag} align='right'>&nbsp;&nbsp;{cell}</{tag}>" for cell in others)
+    ends = "".join(f"<{tag} width='14%' align='right'>{cell}</{tag}>" for cell in others)
     return f"<tr><{tag} align='left'>{first}</{tag}>{ends}</tr>"
 
 

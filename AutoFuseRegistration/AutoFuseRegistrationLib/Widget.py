@@ -8,7 +8,6 @@ from typing import Any
 import slicer
 import slicer.util
 import vtk
-from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 

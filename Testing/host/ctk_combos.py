@@ -102,7 +102,11 @@ class ctkCheckableComboBox(QtWidgets.QComboBox):
         option = QtWidgets.QStyleOptionComboBox()
         self.initStyleOption(option)
         names = [self.itemText(index.row()) for index in self.checkedIndexes()]
-        option.currentText = ", ".join(names) if names else "None"
-        painter.drawComplexControl(QtWidgets.QStyle.ComplexControl.CC_ComboBox, option)
-        painter.drawControl(QtWidgets.QStyle.ControlElement.CE_ComboBoxLabel, option)
+        style, control = QtWidgets.QStyle, QtWidgets.QStyle.ComplexControl.CC_ComboBox
+        painter.drawComplexControl(control, option)
+        place = self.style().subControlRect(control, option, style.SubControl.SC_ComboBoxEditField, self)
+        left = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        self.style().drawItemText(
+            painter, place.adjusted(4, 0, 0, 0), left, self.palette, self.enabled, ", ".join(names) if names else "None"
+        )
         painter.end()
