@@ -39,7 +39,7 @@ class Destination:
         """The destination of a result.
 
         Raises:
-            InputError: ``result-incomplete`` where the result's transform or image was deleted.
+            InputError: ``result-node-deleted`` where the result's transform or image was deleted.
             ValueError: if the direction is none of :data:`DIRECTIONS`.
         """
         if direction not in DIRECTIONS:
@@ -52,7 +52,7 @@ class Destination:
         ):
             if node is None or (node is image and node.GetImageData() is None):
                 raise InputError(
-                    "result-incomplete",
+                    "result-node-deleted",
                     f"The result has no {name} any more: it was deleted from the scene.",
                     "Run the registration again.",
                 )
@@ -77,7 +77,7 @@ def applySteps(result: ResultNodes, nodes: Iterable[Any], harden: bool, directio
         The nodes that were put under the transform, or the new nodes.
 
     Raises:
-        InputError: ``result-incomplete``, ``not-transformable``; then none of the nodes was changed.
+        InputError: ``result-node-deleted``, ``not-transformable``; then none of the nodes was changed.
     """
     destination = Destination.of(result, direction)
     chosen = list(nodes)

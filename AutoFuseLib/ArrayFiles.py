@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from AutoFuseLib.Geometry import shapeOf
 from AutoFuseLib.Steps import Steps
 
 _BYTES_A_PIECE = 4 << 20
+_LEAST_ROOM_BYTES = 1 << 16
 _NO_ROOM = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -93,8 +95,11 @@ def readArray(path: Path, components: int = 1) -> NDArray:
 
 
 def writeError(path: Path, cause: BaseException | None) -> FileError:
-    """The error for a failed write to ``path``."""
-    if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+    """The error for a failed write to ``path``; without a cause that says so, a full disk is recognised by its room."""
+    full = isinstance(cause, OSError) and cause.errno in _NO_ROOM
+    if not full and path.parent.is_dir():
+        full = shutil.disk_usage(path.parent).free < _LEAST_ROOM_BYTES
+    if full:
         return FileError(
             "disk-full",
             f"The disk ran full while {path} was written.",

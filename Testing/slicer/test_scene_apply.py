@@ -285,7 +285,7 @@ def test_a_result_that_lost_a_node_says_which(result) -> None:
     result.inverse = None
     with pytest.raises(InputError) as raised:
         apply(result, [result.fixed], harden=False, direction="toMoving")
-    assert raised.value.code == "result-incomplete"
+    assert raised.value.code == "result-node-deleted"
     assert "inverse" in raised.value.text
     with pytest.raises(ValueError, match="sideways"):
         apply(result, [], harden=False, direction="sideways")
