@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeVar
 
 Similarity = Literal["lncc", "mse", "mind"]
 InitialAlignment = Literal["none", "centers", "moments", "rigid", "affine", "matrix"]
+SegmentationCode = Literal["expected", "hard"]
+SEGMENTATION_CODES: tuple[SegmentationCode, ...] = ("expected", "hard")
 SIMILARITIES: tuple[Similarity, ...] = ("lncc", "mse", "mind")
 INITIAL_ALIGNMENTS: tuple[InitialAlignment, ...] = ("none", "centers", "moments", "rigid", "affine", "matrix")
 Matrix4 = tuple[tuple[float, float, float, float], ...]
@@ -51,6 +53,9 @@ class NetworkConfig(Config):
     ``channels`` is the width of the single-image path at level 0 (c = 16 in the paper, the pair path has 2c).
     ``large_kernels`` switches the ELK part of each fusion gate. ``align_corners`` selects the geometry of the
     trilinear upsampling: True is the geometry of the official release, False is centre-aligned like the pooling.
+    ``classes`` makes the network semi-supervised: it segments both images into that many classes, background counted,
+    and 0 means that it does not. ``segmentation_code`` says how a segmentation reaches the pair path: as the
+    ``expected`` label, or as the ``hard``, most probable one, which passes no gradient.
     """
 
     kind: Literal["autofuse"] = "autofuse"
@@ -58,12 +63,18 @@ class NetworkConfig(Config):
     large_kernels: bool = True
     align_corners: bool = True
     integration_steps: int = 7
+    classes: int = 0
+    segmentation_code: SegmentationCode = "expected"
 
     def __post_init__(self) -> None:
         _require(self.kind == "autofuse", "kind is 'autofuse'", self.kind)
         channels, steps = self.channels, self.integration_steps
         _require(type(channels) is int and channels >= 1, "channels is a whole number of at least 1", channels)
         _require(type(steps) is int and 0 <= steps <= 12, "integration_steps lies in 0..12", steps)
+        classes = self.classes
+        _require(type(classes) is int and (classes == 0 or 2 <= classes <= 255), "classes is 0 or 2..255", classes)
+        code = self.segmentation_code
+        _require(code in SEGMENTATION_CODES, f"segmentation_code is one of {', '.join(SEGMENTATION_CODES)}", code)
         for name in ("large_kernels", "align_corners"):
             _require(type(getattr(self, name)) is bool, f"{name} is true or false", getattr(self, name))
 
@@ -76,6 +87,7 @@ class NetworkConfig(Config):
 NETWORKS: Mapping[str, NetworkConfig] = {
     "autofuse": NetworkConfig(),
     "autofuse-without-elk": NetworkConfig(large_kernels=False),
+    "autofuse-semi": NetworkConfig(classes=4),
 }
 """Every network by the name under which ``autofuse networks`` lists it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from autofuse_engine.networks import lean
 from autofuse_engine.networks.blocks import convolve, convolve_activate_normalise
 from autofuse_engine.networks.paths import Path
+from autofuse_engine.networks.recomputation import Recomputing
+from autofuse_engine.networks.segmentation import SegmentationHead
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,14 +39,19 @@ class NetworkOutput:
         velocity_mean: ``(B, 3, D/2, H/2, W/2)``, voxels of that grid; channel c moves along tensor axis ``c + 2``.
         velocity_log_variance: same shape, logarithm of the squared standard deviation, or None if not asked for.
         gate_means: one per fusion gate, in the order of the stages; empty for a network without gates.
+        fixed_logits: ``(B, K, D, H, W)`` at full resolution, scores of the classes whose softmax are probabilities;
+            None for a network that does not segment.
+        moving_logits: likewise.
     """
 
     velocity_mean: Tensor
     velocity_log_variance: Tensor | None
     gate_means: tuple[GateMean, ...] = ()
+    fixed_logits: Tensor | None = None
+    moving_logits: Tensor | None = None
 
 
-class AutoFuse(nn.Module):
+class AutoFuse(Recomputing):
     """The network of Meng et al., AutoFuse, Pattern Recognition 2024.
 
     Args:
@@ -53,16 +60,25 @@ class AutoFuse(nn.Module):
         gates: for each stage but the first, the module that fuses ``(pair, fixed, moving)`` features into the
             stage's output and a mean weight.
         head: takes the last stage's output to the velocity.
+        segmentation: semi-supervised networks only: segments an image from the last stage of the single-image path,
+            which then ends at full resolution and is one stage longer than the pair path. The pair path sees two
+            more channels, the maps that code the fixed and the moving segmentation.
     """
 
     def __init__(
-        self, single_image_path: Path, pair_path: Path, gates: Sequence[nn.Module], head: VelocityHead
+        self,
+        single_image_path: Path,
+        pair_path: Path,
+        gates: Sequence[nn.Module],
+        head: VelocityHead,
+        segmentation: SegmentationHead | None = None,
     ) -> None:
         super().__init__()
         self.single_image_path = single_image_path
         self.pair_path = pair_path
         self.gates = nn.ModuleList(gates)
         self.head = head
+        self.segmentation = segmentation
 
     def forward(self, fixed: Tensor, moving: Tensor, *, log_variance: bool | None = None) -> NetworkOutput:
         """Predict the velocity field that takes the moving image to the fixed one.
@@ -95,17 +111,47 @@ class AutoFuse(nn.Module):
         weights = next(self.parameters())
         fixed, moving = fixed.to(weights.dtype), moving.to(weights.dtype)
         means: list[GateMean] = []
-        singles = zip(self.single_image_path.features(fixed), self.single_image_path.features(moving), strict=True)
-        next(singles)
+        images, logits = [fixed, moving], (None, None)
+        if self.segmentation is None:
+            singles: Iterator[tuple[Tensor, Tensor]] = zip(
+                self.single_image_path.features(fixed), self.single_image_path.features(moving), strict=True
+            )
+            next(singles)
+        else:
+            of_fixed, of_moving = self._segmented(fixed), self._segmented(moving)
+            singles = zip(of_fixed.features, of_moving.features, strict=True)
+            images += [of_fixed.code, of_moving.code]
+            logits = (of_fixed.logits, of_moving.logits)
 
         def fuse(number: int, pair: Tensor) -> Tensor:
-            fused, weight = self.gates[number - 1](pair, *next(singles))
+            fused, weight = self.run(self.gates[number - 1], pair, *next(singles))
             means.append(GateMean(stage=number + 1, level=self.pair_path.levels[number], pair_weight=weight))
             return fused
 
-        last = deque(self.pair_path.features(torch.cat([fixed, moving], dim=1), fuse), maxlen=1)
+        last = deque(self.pair_path.features(torch.cat(images, dim=1), fuse), maxlen=1)
         mean, log_variances = self.head(last.pop(), log_variance=log_variance)
-        return NetworkOutput(velocity_mean=mean, velocity_log_variance=log_variances, gate_means=tuple(means))
+        return NetworkOutput(
+            velocity_mean=mean,
+            velocity_log_variance=log_variances,
+            gate_means=tuple(means),
+            fixed_logits=logits[0],
+            moving_logits=logits[1],
+        )
+
+    def _segmented(self, image: Tensor) -> _Segmented:
+        """Features of one image for the gates, scores of its classes, and their map."""
+        if self.segmentation is None:
+            raise ValueError("this network does not segment")
+        _, *features, last = self.single_image_path.features(image)
+        logits, code = self.run(self.segmentation, last)
+        return _Segmented(features, logits, code)
+
+
+@dataclass(frozen=True, eq=False)
+class _Segmented:
+    features: Sequence[Tensor]
+    logits: Tensor
+    code: Tensor
 
 
 class VelocityHead(nn.Module):
@@ -143,10 +189,16 @@ def sample_velocity(output: NetworkOutput, generator: torch.Generator | None = N
 
 def _stacked(outputs: Sequence[NetworkOutput]) -> NetworkOutput:
     """One output for a batch from those of its pairs."""
-    log_variances = [output.velocity_log_variance for output in outputs if output.velocity_log_variance is not None]
+
+    def joined(name: str) -> Tensor | None:
+        parts = [part for output in outputs if (part := getattr(output, name)) is not None]
+        return torch.cat(parts) if parts else None
+
     return NetworkOutput(
         velocity_mean=torch.cat([output.velocity_mean for output in outputs]),
-        velocity_log_variance=torch.cat(log_variances) if log_variances else None,
+        velocity_log_variance=joined("velocity_log_variance"),
+        fixed_logits=joined("fixed_logits"),
+        moving_logits=joined("moving_logits"),
         gate_means=tuple(
             replace(gates[0], pair_weight=torch.cat([gate.pair_weight for gate in gates]))
             for gates in zip(*(output.gate_means for output in outputs), strict=True)

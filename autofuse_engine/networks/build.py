@@ -12,7 +12,8 @@ from autofuse_engine.errors import DeviceError
 from autofuse_engine.networks import lean
 from autofuse_engine.networks.autofuse import AutoFuse, VelocityHead
 from autofuse_engine.networks.fusion import FusionGate, LargeKernels
-from autofuse_engine.networks.paths import LEVELS, convolutional_path, stage_widths
+from autofuse_engine.networks.paths import LEVELS, LEVELS_TO_THE_TOP, convolutional_path, stage_widths
+from autofuse_engine.networks.segmentation import SegmentationHead
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -20,11 +21,16 @@ Precision = Literal["float32", "bfloat16"]
 def build_network(config: NetworkConfig) -> AutoFuse:
     """A network with fresh weights, on the current default device, in training mode."""
     widths = stage_widths(2 * config.channels)
+    levels, segmentation, maps = LEVELS, None, 0
+    if config.classes:
+        levels, maps = LEVELS_TO_THE_TOP, 2
+        segmentation = SegmentationHead(config.channels, config.classes, hard=config.segmentation_code == "hard")
     return AutoFuse(
-        single_image_path=convolutional_path(1, config.channels, align_corners=config.align_corners),
-        pair_path=convolutional_path(2, 2 * config.channels, align_corners=config.align_corners),
+        single_image_path=convolutional_path(1, config.channels, levels, align_corners=config.align_corners),
+        pair_path=convolutional_path(2 + maps, 2 * config.channels, align_corners=config.align_corners),
         gates=[FusionGate(width, _gate_output(width, config)) for width in widths[1:]],
         head=VelocityHead(widths[-1]),
+        segmentation=segmentation,
     )
 
 
@@ -69,11 +75,12 @@ def describe_network(name: str, config: NetworkConfig) -> dict[str, Any]:
         network = build_network(config)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     gates = "fusion gates with large kernels" if config.large_kernels else "fusion gates without large kernels"
+    segments = f", segments {config.classes} classes" if config.classes else ""
     return {
         "name": name,
         "kind": config.kind,
         "parameters": parameters,
         "float32_mb": round(4 * parameters / 1e6, 1),
         "levels": len(set(LEVELS)),
-        "description": f"convolutional, single-image and pair paths, {gates}",
+        "description": f"convolutional, single-image and pair paths, {gates}{segments}",
     }

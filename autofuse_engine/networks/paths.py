@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor, nn
 
 from autofuse_engine.networks.blocks import ConvBlock, double, halve
+from autofuse_engine.networks.recomputation import Recomputing
 
 Fuse = Callable[[int, Tensor], Tensor]
 LEVELS = (0, 1, 2, 3, 4, 3, 2, 1)
 """Resolution of each stage, 0 = that of the images, each next level half of it; stages 0..4 encode, 5..7 decode."""
+LEVELS_TO_THE_TOP = (*LEVELS, 0)
+"""The same with one more stage at the resolution of the images, where they are segmented."""
 
 
-def stage_widths(base: int) -> tuple[int, ...]:
+def stage_widths(base: int, levels: Sequence[int] = LEVELS) -> tuple[int, ...]:
     """Channels that each stage of a path hands out, for ``base`` channels at level 0."""
-    return tuple(base * factor for factor in (1, 2, 2, 4, 4, 4, 2, 2))
+    return tuple(base * (1, 2, 2, 4, 4)[level] for level in levels)
 
 
-class Path(nn.Module):
+class Path(Recomputing):
     """Stages along :data:`LEVELS`: averaged on the way down, upsampled and joined with a skip on the way up.
 
     Args:
@@ -50,9 +53,9 @@ class Path(nn.Module):
         for number, (stage, level) in enumerate(zip(self.stages, self.levels, strict=True)):
             halved = number == 0 and not self._is_skip(0)
             if level < level_of_x:
-                x = stage(double(x, align_corners=self.align_corners), skips.pop(level))
+                x = self.run(self._up, stage, x, skips.pop(level))
             else:
-                x = stage(x if level == level_of_x else halve(x), halved=halved)
+                x = self.run(_down, stage, x, level > level_of_x, halved)
             level_of_x = level + 1 if halved else level
             if fuse is not None and number > 0:
                 x = fuse(number, x)
@@ -60,9 +63,16 @@ class Path(nn.Module):
                 skips[level] = x
             yield x
 
+    def _up(self, stage: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
+        return stage(double(x, align_corners=self.align_corners), skip)
+
     def _is_skip(self, number: int) -> bool:
         """Whether a stage further up, of the same level, takes this stage's output too."""
         return self.levels[number] in self.levels[number + 2 :]
+
+
+def _down(stage: nn.Module, x: Tensor, halve_first: bool, halved: bool) -> Tensor:
+    return stage(halve(x) if halve_first else x, halved=halved)
 
 
 def stage_inputs(in_channels: int, widths: Sequence[int], levels: Sequence[int] = LEVELS) -> list[int]:
@@ -74,8 +84,8 @@ def stage_inputs(in_channels: int, widths: Sequence[int], levels: Sequence[int] 
     return inputs
 
 
-def convolutional_path(in_channels: int, base: int, *, align_corners: bool) -> Path:
+def convolutional_path(in_channels: int, base: int, levels: Sequence[int] = LEVELS, *, align_corners: bool) -> Path:
     """A path whose stages are :class:`~autofuse_engine.networks.blocks.ConvBlock` of :func:`stage_widths`."""
-    widths = stage_widths(base)
-    stages = [ConvBlock(*pair) for pair in zip(stage_inputs(in_channels, widths), widths, strict=True)]
-    return Path(stages, LEVELS, align_corners=align_corners)
+    widths = stage_widths(base, levels)
+    stages = [ConvBlock(*pair) for pair in zip(stage_inputs(in_channels, widths, levels), widths, strict=True)]
+    return Path(stages, levels, align_corners=align_corners)
