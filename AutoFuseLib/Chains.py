@@ -20,7 +20,7 @@ from AutoFuseLib.Geometry import Grid, mapPoints
 MOST_NODES = 16_000_000
 """A displacement grid of that size takes 384 MB: beyond it the margin around the worker's grid is made smaller."""
 
-NODES_OF_A_MATRIX = 17
+NODES_OF_A_MATRIX = 33
 """Nodes a side of a grid that holds nothing but a matrix."""
 
 
@@ -177,7 +177,7 @@ def _addOwnNodes(points: NDArray, step: GridStep, lattice: Lattice, part: slice)
 def _box(covering: Grid) -> Grid:
     """A coarse grid one voxel beyond the image's box: linear interpolation between any nodes is exact for a matrix.
 
-    Two nodes a side would do, but VTK rounds places within a cell to 1/65536 of it.
+    Two nodes a side would do, but VTK rounds places within a cell to some 1e-5 of it.
     """
     counts = np.array(covering.shape[::-1])
     scale = np.eye(4)

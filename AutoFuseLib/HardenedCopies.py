@@ -159,7 +159,7 @@ def _newCopy(node: Any, className: str, name: str) -> Any:
     """A node of the same content in the scene, without parent transform, display, storage and provenance."""
     copy = slicer.mrmlScene.CreateNodeByClass(className)
     copy.UnRegister(None)
-    copy.CopyContent(node)
+    copy.CopyContent(node, not node.IsA("vtkMRMLVolumeNode"))  # the voxels of a volume are replaced anyway
     copy.SetName(slicer.mrmlScene.GenerateUniqueName(name) if slicer.mrmlScene.GetFirstNodeByName(name) else name)
     slicer.mrmlScene.AddNode(copy)
     return copy

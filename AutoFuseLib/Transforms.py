@@ -21,8 +21,8 @@ from AutoFuseLib.Chains import displacementSlab, latticeOf, readChain
 from AutoFuseLib.Geometry import Grid
 from AutoFuseLib.Steps import Steps
 
-INVERSE_TOLERANCE_MM = 1e-4
-"""How exactly VTK undoes the grid for points; its own choice, 0.01 mm, is coarser than the engine's."""
+INVERSE_TOLERANCE_MM = 1e-3
+"""How exactly VTK undoes the grid for points: finer than its own 0.01 mm, coarser than the rounding of its places."""
 
 _NODES_A_PIECE = 100_000
 

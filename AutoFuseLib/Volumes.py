@@ -181,7 +181,8 @@ def labelSlabs(node: Any, reference: Grid) -> Iterator[NDArray]:
 def importVolumeSteps(node: Any, path: Path, rasFromIjk: Any) -> Steps[Any]:
     """Fill a scalar or labelmap volume node from a ``.npy`` file; it is placed in the world, without a parent.
 
-    The node is modified once, at the end: until then it shows what it showed before.
+    The image and its place change once, at the end: until then the node shows what it showed before. A node of a scene
+    without a display gets one, whose window leaves out the darkest and the brightest thousandth.
 
     Args:
         node: vtkMRMLScalarVolumeNode or vtkMRMLLabelMapVolumeNode.
@@ -197,10 +198,10 @@ def importVolumeSteps(node: Any, path: Path, rasFromIjk: Any) -> Steps[Any]:
     source = readArray(path)
     image = vtk.vtkImageData()
     yield from fillImageSteps(image, source)
-    _show(node, image, np.asarray(rasFromIjk, dtype=np.float64))
-    yield
     if node.GetDisplayNode() is None and node.GetScene() is not None:
-        node.CreateDefaultDisplayNodes()
+        _addDisplay(node, source)
+        yield
+    _show(node, image, np.asarray(rasFromIjk, dtype=np.float64))
     return node
 
 
@@ -225,3 +226,16 @@ def _show(node: Any, image: Any, rasFromIjk: NDArray) -> None:
         node.SetAndObserveImageData(image)
     finally:
         node.EndModify(modifying)
+
+
+def _addDisplay(node: Any, source: NDArray) -> None:
+    """Slicer's own display, but its window from a sample: to count all voxels would hold up the event loop."""
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        return
+    sample = np.asarray(source[::3, ::3, ::3], dtype=np.float64)
+    finite = sample[np.isfinite(sample)]
+    low, high = np.quantile(finite, (0.001, 0.999)) if finite.size else (0.0, 1.0)
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(float(low), float(high if high > low else low + 1))

@@ -263,3 +263,22 @@ def test_a_labelmap_is_exported_on_the_grid_of_the_image(host, tmp_path: Path) -
     assert np.mean(array != sitk.GetArrayFromImage(expected)) < 0.002  # ties between two voxels
     same = exhaust(exportLabelSteps(node, Grid.ofVolume(node), tmp_path / "s.npy"))
     assert np.array_equal(np.load(tmp_path / same["array"]), labels)
+
+
+def test_the_window_of_a_new_volume_leaves_out_few_voxels(host, tmp_path: Path) -> None:
+    import slicer
+
+    from AutoFuseLib.Steps import exhaust
+    from AutoFuseLib.Volumes import importVolumeSteps
+
+    values = np.random.default_rng(0).normal(300, 20, (40, 50, 60)).astype(np.float32)
+    values[0, 0, 0], values[3, 3, 3] = 1e9, np.nan
+    np.save(tmp_path / "a.npy", values)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Warped")
+    exhaust(importVolumeSteps(node, tmp_path / "a.npy", MOVING_PLACE))
+    display = node.GetDisplayNode()
+    assert 220 < display.GetWindowLevelMin() < 260
+    assert 340 < display.GetWindowLevelMax() < 380
+    display.SetWindowLevelMinMax(1, 2)
+    exhaust(importVolumeSteps(node, tmp_path / "a.npy", MOVING_PLACE))
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (1, 2)
