@@ -22,7 +22,15 @@ from autofuse_engine.registration import RegistrationResult
 REPORT = "report.json"
 OVERVIEW = "overview.png"
 TRANSFORM_FORMATS = ("h5", "nii.gz", "nrrd")
-_IMAGES = ("warped", "warped_labels", "jacobian", "displacement_magnitude", "uncertainty")
+_IMAGES = (
+    "warped",
+    "warped_labels",
+    "jacobian",
+    "displacement_magnitude",
+    "uncertainty",
+    "fixed_segmentation",
+    "moving_segmentation",
+)
 RESULT_NAMES = (
     *(f"{name}.{ending}" for name in ("transform", "inverse") for ending in TRANSFORM_FORMATS),
     *(f"{name}.nii.gz" for name in _IMAGES),

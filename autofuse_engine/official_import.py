@@ -25,6 +25,7 @@ CONTAINERS = ("state_dict", "model_state_dict", "model", "network", "net")
 
 _SAFE_TORCH = (2, 6)  # Before it, weights_only could be made to run code (CVE-2025-32434).
 _FIRST_WEIGHT = "SinglePath.conv_1.Conv_1.weight"
+_SEGMENTATION = "seghead.seg_head"  # stands alone or inside of another module
 _CITATION = (
     "Meng M, Bi L, Fulham M, Feng D, Kim J. AutoFuse: Automatic fusion networks for deformable medical image "
     "registration. Pattern Recognition, 2024."
@@ -40,7 +41,7 @@ def import_official(
     preprocessing: Preprocessing | None = None,
     intended_use: IntendedUse | None = None,
 ) -> Path:
-    """Convert an official AutoFuse state dict (convolutional, unsupervised, with or without ELK) into a model.
+    """Convert an official AutoFuse state dict (convolutional, with or without ELK, with or without segmentation).
 
     Args:
         path: the ``.pt`` or ``.pth`` file.
@@ -116,31 +117,40 @@ def infer_config(state: Mapping[str, Tensor]) -> NetworkConfig:
         ModelError: ``official-unsupported`` or ``official-keys``.
     """
     is_transformer = any(".trans_" in key or ".PatchEmbed." in key for key in state)
-    is_semi_supervised = any(".conv_9." in key or ".seghead." in key for key in state)
-    if is_transformer or is_semi_supervised:
-        variant = "AutoFuse-Trans" if is_transformer else "AutoFuse"
+    is_semi_supervised = any(".conv_9." in key or "seghead." in key for key in state)
+    classes = [tensor.shape[0] for key, tensor in state.items() if key.endswith(f"{_SEGMENTATION}.weight")]
+    if is_transformer:
         suffix = ", semi-supervised" if is_semi_supervised else ""
-        classes = [tensor.shape[0] for key, tensor in state.items() if key.endswith("seg_head.weight")]
         suffix += f" with {classes[0]} classes" if classes else ""
         raise ModelError(
             "official-unsupported",
-            f"These are weights of {variant}{suffix}, which this version does not build yet.",
-            "Import weights of the convolutional, unsupervised network instead.",
+            f"These are weights of AutoFuse-Trans{suffix}, which this version does not build yet.",
+            "Import weights of the convolutional network instead.",
         )
+    if is_semi_supervised and (len(classes) != 1 or not 2 <= classes[0] <= 255):
+        raise _unexpected([f"one {_SEGMENTATION}.weight of 2 to 255 classes goes with SinglePath.conv_9"])
     if _FIRST_WEIGHT not in state:
         raise _unexpected([f"{_FIRST_WEIGHT} is missing"])
     return NetworkConfig(
         channels=state[_FIRST_WEIGHT].shape[0],
         large_kernels=any(".ELK." in key for key in state),
         align_corners=True,  # geometry of the release
+        classes=classes[0] if is_semi_supervised else 0,
+        segmentation_code="hard" if is_semi_supervised else "expected",  # the release gives the argmax to its pair path
     )
 
 
-def release_names(*, large_kernels: bool) -> dict[str, str]:
-    """Name of each tensor in the release, and the name of the same tensor in our network."""
-    modules = {}
-    for stage in range(1, 9):
-        for theirs, ours in (("SinglePath", "single_image_path"), ("FusionPath", "pair_path")):
+def release_names(*, large_kernels: bool, segmentation: str | None = None) -> dict[str, str]:
+    """Name of each tensor in the release, and the name of the same tensor in our network.
+
+    Args:
+        large_kernels: whether the gates have their ELK part.
+        segmentation: the release's name of the segmentation head of a semi-supervised network, or None.
+    """
+    modules = {} if segmentation is None else {segmentation: "segmentation.scores"}
+    stages = {"SinglePath": 8 if segmentation is None else 9, "FusionPath": 8}
+    for theirs, ours in (("SinglePath", "single_image_path"), ("FusionPath", "pair_path")):
+        for stage in range(1, stages[theirs] + 1):
             modules[f"{theirs}.conv_{stage}.Conv_1"] = f"{ours}.stages.{stage - 1}.first"
             modules[f"{theirs}.conv_{stage}.Conv_2"] = f"{ours}.stages.{stage - 1}.second"
     for stage in range(2, 9):
@@ -172,7 +182,8 @@ def _state_dict(content: Any, name: str) -> dict[str, Tensor]:
 def _renamed(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
     with torch.device("meta"):
         expected = build_network(config).state_dict()
-    names = release_names(large_kernels=config.large_kernels)
+    heads = [key.removesuffix(".weight") for key in state if key.endswith(f"{_SEGMENTATION}.weight")]
+    names = release_names(large_kernels=config.large_kernels, segmentation=heads[0] if config.classes else None)
     problems = [f"{key} is missing" for key in names if key not in state]
     problems += [f"{key} is not expected" for key in state if key not in names]
     for key in [key for key in names if key in state]:

@@ -63,11 +63,15 @@ class Prediction:
         velocity_vox: ``(1, 3, D, H, W)``, voxels: the mean of the predicted distribution.
         samples_vox: draws of the velocity minus its mean, each ``(1, 3, D, H, W)``.
         gate_means: one entry per fusion gate: stage, level, mean weight of the pair path.
+        fixed_classes: ``(D, H, W)``, uint8, most probable class of each voxel; None where the model does not segment.
+        moving_classes: the same for the aligned moving image, on the same grid.
     """
 
     velocity_vox: Tensor
     samples_vox: tuple[Tensor, ...]
     gate_means: list[dict[str, Any]]
+    fixed_classes: Tensor | None = None
+    moving_classes: Tensor | None = None
 
 
 def predict(model: ReadyModel, fixed: Tensor, moving: Tensor, *, samples: int = 0, seed: int = 0) -> Prediction:
@@ -97,7 +101,17 @@ def predict(model: ReadyModel, fixed: Tensor, moving: Tensor, *, samples: int = 
         {"stage": gate.stage, "level": gate.level, "pair_weight": float(gate.pair_weight.float().mean())}
         for gate in output.gate_means
     ]
-    return Prediction(velocity_vox=whole(mean), samples_vox=draws, gate_means=gates)
+    fixed_classes, moving_classes = (
+        None if logits is None else logits[0].argmax(dim=0).to(torch.uint8)
+        for logits in (output.fixed_logits, output.moving_logits)
+    )
+    return Prediction(
+        velocity_vox=whole(mean),
+        samples_vox=draws,
+        gate_means=gates,
+        fixed_classes=fixed_classes,
+        moving_classes=moving_classes,
+    )
 
 
 def displacement_at_half_resolution(velocity_mean: Tensor, steps: int, *, align_corners: bool) -> Tensor:

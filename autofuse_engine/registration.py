@@ -29,6 +29,7 @@ from autofuse_engine.events import Event, Metric, Progress, Report, Warning, sil
 from autofuse_engine.memory import peak_memory_bytes, reset_peak
 from autofuse_engine.prediction import ModelCache
 from autofuse_engine.search import PairImages, Search, search_with_less_and_less_memory
+from autofuse_engine.segmentation_output import segmentations
 
 __all__ = ["ModelCache", "RegistrationResult", "register"]
 
@@ -44,7 +45,7 @@ _SHARES = {  # of the progress bar: start and end of each stage
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RegistrationResult:
-    """Everything that a registration yields; all volumes lie on the fixed image's grid.
+    """Everything that a registration yields; volumes lie on the fixed image's grid unless they say otherwise.
 
     Attributes:
         transform: takes points of the fixed image to the moving image (``warped(x) = moving(transform(x))``).
@@ -55,6 +56,8 @@ class RegistrationResult:
         displacement_magnitude: length of ``transform(x) - x``, mm.
         uncertainty: standard deviation of the displacement over posterior samples, mm, or None.
         report: figures that JSON can hold: metrics, seconds, memory, warnings, provenance.
+        fixed_segmentation: uint8 labelmap of the fixed image that a semi-supervised model made, or None.
+        moving_segmentation: the same of the moving image, on the moving image's grid; see :mod:`.segmentation_output`.
     """
 
     transform: SpatialTransform
@@ -65,6 +68,8 @@ class RegistrationResult:
     displacement_magnitude: Volume
     uncertainty: Volume | None
     report: dict[str, Any]
+    fixed_segmentation: Volume | None = None
+    moving_segmentation: Volume | None = None
 
 
 def register(
@@ -201,6 +206,7 @@ class _Run:
             metrics = judge.before_and_after(
                 inputs.moving, inputs.moving_labels, matrix, forward, warped, warped_labels, self._check_cancelled
             )
+            segmented = segmentations(found, inputs.fixed, inputs.moving, matrix)
             consistency = inverse_consistency_mm(forward, inverse, inputs.fixed, inner, self.config.seed)
         self.seconds["total"] = time.perf_counter() - started
         peak = peak_memory_bytes(device)
@@ -212,6 +218,8 @@ class _Run:
             jacobian=figures.jacobian,
             displacement_magnitude=figures.magnitude,
             uncertainty=spread,
+            fixed_segmentation=segmented[0],
+            moving_segmentation=segmented[1],
             report={
                 "metrics": metrics,
                 "folding_percent": figures.folding_percent,

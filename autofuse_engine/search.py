@@ -38,6 +38,7 @@ STEPS_WITH_MODEL = 20
 _MULTIPLE_WITHOUT_MODEL = 8
 _WORKING_PREPROCESSING = Preprocessing(intensity_percentiles=(0.0, 99.5))
 _BYTES_PER_VOXEL = {"refinement": 900, "network": 700}
+_BYTES_PER_VOXEL_SEGMENTING, _BYTES_PER_VOXEL_AND_CLASS = 300, 12
 _WEIGHT_SIGMA_VOX = 2.0
 _WEIGHT_THRESHOLD = 0.02
 
@@ -84,7 +85,11 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
-    """The velocity field of a pair, ``(1, 3, D, H, W)`` in voxels of ``grid``; None where only the alignment counts."""
+    """The velocity field of a pair, ``(1, 3, D, H, W)`` in voxels of ``grid``; None where only the alignment counts.
+
+    ``fixed_classes`` and ``moving_classes`` are ``(D, H, W)`` of ``grid``, uint8, where the model segments: the fixed
+    image, and the moving image under the initial alignment.
+    """
 
     velocity_vox: Tensor | None
     grid: Grid
@@ -93,6 +98,8 @@ class Found:
     levels: tuple[LevelReport, ...]
     model_name: str
     model_sha256: str | None
+    fixed_classes: Tensor | None = None
+    moving_classes: Tensor | None = None
 
 
 class Search:
@@ -142,6 +149,8 @@ class Search:
             levels=levels,
             model_name="none" if card is None else card.name,
             model_sha256=None if card is None or card.weights is None else card.weights.sha256,
+            fixed_classes=None if prediction is None else prediction.fixed_classes,
+            moving_classes=None if prediction is None else prediction.moving_classes,
         )
 
     @property
@@ -161,7 +170,10 @@ class Search:
 
     def _require_memory(self, grid: Grid) -> None:
         kinds = ["refinement"] if self.model is None else ["refinement", "network"]
-        need = float(np.prod(grid.shape)) * max(_BYTES_PER_VOXEL[kind] for kind in kinds)
+        per_voxel = max(_BYTES_PER_VOXEL[kind] for kind in kinds)
+        if self.model is not None and (classes := self.model.card.network.classes):
+            per_voxel += _BYTES_PER_VOXEL_SEGMENTING + _BYTES_PER_VOXEL_AND_CLASS * classes
+        need = float(np.prod(grid.shape)) * per_voxel
         free = free_memory_bytes(self.attempt.device)
         if free is not None and need > free:
             raise MemoryError(f"about {need / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free")

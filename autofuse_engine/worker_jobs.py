@@ -23,7 +23,15 @@ from autofuse_engine.verdict import judge
 
 _VOLUMES = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_mask", "moving_mask")
 _POINTS = ("fixed_points_ras", "moving_points_ras")
-_IMAGES = ("warped", "warped_labels", "jacobian", "displacement_magnitude", "uncertainty")
+_IMAGES = (
+    "warped",
+    "warped_labels",
+    "jacobian",
+    "displacement_magnitude",
+    "uncertainty",
+    "fixed_segmentation",
+    "moving_segmentation",
+)
 _SAVING_STARTS = 0.97
 
 Asked = Callable[[], bool]

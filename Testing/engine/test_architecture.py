@@ -20,7 +20,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "registration",
         "case_pool",
+        "segmentation_output",
         "dataset_check",
+        "dataset_preparation",
         "search",
         "prediction",
         "refinement",
@@ -30,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "training",
         "evaluation",
     ),
-    ("__main__", "cli", "commands", "model_commands", "demo", "benchmark", "worker", "worker_jobs", "terminal",
+    ("__main__", "cli", "commands", "model_commands", "dataset_arguments", "dataset_commands", "demo", "benchmark", "worker", "worker_jobs", "terminal",
      "interruption", "job_files", "overview", "overview_pictures", "overview_planes"),
 )  # fmt: skip
 """Modules and packages of the engine from the words (0) to the doors (5); a new one is entered here first."""

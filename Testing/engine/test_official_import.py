@@ -12,6 +12,7 @@ from autofuse_engine.checkpoint import Model, load_checkpoint
 from autofuse_engine.errors import ModelError
 from autofuse_engine.official_import import import_official, release_names
 from Testing.engine.reference.plain_autofuse import PlainAutoFuse, randomise
+from Testing.engine.reference.plain_semi import PlainSemiAutoFuse
 
 
 @pytest.fixture(autouse=True)
@@ -96,8 +97,6 @@ def test_an_existing_model_is_replaced_only_when_told(tmp_path: Path) -> None:
     [
         (["SinglePath.PatchEmbed.proj.weight"], "AutoFuse-Trans, which"),
         (["FusionPath.trans_1.blocks.0.attn.qkv.weight"], "AutoFuse-Trans, which"),
-        (["SinglePath.conv_9.Conv_1.weight"], "AutoFuse, semi-supervised, which"),
-        (["SinglePath.seghead.seg_head.weight"], "AutoFuse, semi-supervised with 5 classes"),
         (
             ["FusionPath.PatchEmbed.proj.weight", "SinglePath.seghead.seg_head.weight"],
             "AutoFuse-Trans, semi-supervised with 5 classes",
@@ -110,6 +109,32 @@ def test_variants_that_are_not_built_yet_are_called_by_their_name(
     error = refusal(saved(plain_network().state_dict() | {key: torch.zeros(5, 2) for key in keys}, tmp_path))
     assert error.code == "official-unsupported"
     assert variant in error.text
+
+
+@pytest.mark.parametrize("prefix", ["SinglePath.", ""])
+def test_semi_supervised_weights_predict_what_the_release_predicts(tmp_path: Path, prefix: str) -> None:
+    plain = PlainSemiAutoFuse(4, classes=5)
+    randomise(plain, seed=6)
+    names = {key: key.replace("SinglePath.seghead", f"{prefix}seghead") for key in plain.state_dict()}
+    state = {names[key]: tensor for key, tensor in plain.state_dict().items()}
+    model = load_checkpoint(import_official(saved(state, tmp_path), "official"))
+    assert model.card.network.classes == 5
+    assert model.card.network.segmentation_code == "hard"
+    fixed, moving = torch.rand(2, 1, 1, 32, 16, 48, generator=torch.Generator().manual_seed(11))
+    with torch.no_grad():
+        mean, _, fixed_logits, moving_logits = plain.eval()(fixed, moving, hard=True)
+        output = model.network(fixed, moving)
+    assert mean.std() > 0.2, "the comparison needs a field that is far from zero"
+    torch.testing.assert_close(output.velocity_mean, mean, rtol=0, atol=5e-5)
+    torch.testing.assert_close(output.fixed_logits, fixed_logits, rtol=0, atol=5e-5)
+    torch.testing.assert_close(output.moving_logits, moving_logits, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("missing", ["SinglePath.seghead.seg_head.weight", "SinglePath.conv_9.Conv_1.weight"])
+def test_half_of_a_semi_supervised_network_is_refused(tmp_path: Path, missing: str) -> None:
+    state = PlainSemiAutoFuse(2, classes=3).state_dict()
+    del state[missing]
+    assert refusal(saved(state, tmp_path)).code == "official-keys"
 
 
 def test_missing_unexpected_and_misshapen_tensors_are_named(tmp_path: Path) -> None:
