@@ -33,15 +33,19 @@ def intensityRange(values: NDArray) -> Range:
     Two images of one kind, scaled by their own ranges to 0..1, can be compared whatever their units. Values that are
     not finite do not count; the result is never empty.
     """
-    step = max(1, int(np.ceil((values.size / _SURVEY_VOXELS) ** (1 / 3))))
-    survey = np.asarray(values[::step, ::step, ::step], dtype=np.float64)
-    survey = survey[np.isfinite(survey)]
+    survey = _survey(values)
     if not survey.size:
         return 0.0, 1.0
-    low = float(np.percentile(survey, 0.5))
-    bright = survey[survey > survey.mean()]
+    low, most = (float(value) for value in np.percentile(survey, (0.5, 99.9)))
+    bright = survey[survey > np.clip(survey, low, most).mean()]
     high = float(np.percentile(bright, 99.5)) if bright.size else low
     return (low, high) if high > low else (low, low + 1.0)
+
+
+def highest99(values: NDArray) -> float:
+    """99.5th percentile of the finite values of a map (k, j, i); 0 without any."""
+    survey = _survey(values)
+    return float(np.percentile(survey, 99.5)) if survey.size else 0.0
 
 
 def onGridSteps(volumeNode: Any, grid: Grid, *, through: Any = None, ignoreParent: bool = False) -> Steps[NDArray]:
@@ -145,6 +149,13 @@ def fillVolume(node: Any, values: NDArray, grid: Grid) -> None:
 def inverseOf(matrix: NDArray) -> Any:
     """vtkTransform of the inverse of a 4x4."""
     return linearTransform(np.linalg.inv(np.asarray(matrix, dtype=np.float64)))
+
+
+def _survey(values: NDArray) -> NDArray[np.float64]:
+    """Every n-th finite voxel along each axis, enough for percentiles."""
+    step = max(1, int(np.ceil((values.size / _SURVEY_VOXELS) ** (1 / 3))))
+    survey = np.asarray(values[::step, ::step, ::step], dtype=np.float64)
+    return survey[np.isfinite(survey)]
 
 
 def _chain(first: Any, then: Any) -> Any:

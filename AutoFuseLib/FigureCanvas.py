@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import vtk
@@ -57,16 +57,17 @@ class Canvas:
             text: letters that the font lacks are left out.
             x: of its left end, middle or right end.
             y: of the line that the letters stand on.
-            size: height of the letters with their descenders, pixels.
+            size: of the font, pixels.
             color: of the letters.
             bold: or not.
             align: what ``x`` means; for a text that is written upwards, what ``y`` means.
             halo: colour of a rim that makes letters stand out from a picture, or None.
             upwards: from below to above; then ``x`` is the line that the letters stand on.
         """
-        mask, descent = _letters(text, size, bold)
+        mask = _letters(text, size, bold)
         if mask.size == 0:
             return
+        descent = _descent(size, bold)
         shift = {"left": 0, "center": mask.shape[1] / 2, "right": mask.shape[1]}[align]
         left, top = round(x - shift), round(y + descent - mask.shape[0])
         if upwards:
@@ -129,7 +130,7 @@ class Canvas:
 
 def textWidth(text: str, size: int, bold: bool = False) -> int:
     """Pixels that a line takes."""
-    return _letters(text, size, bold)[0].shape[1]
+    return _letters(text, size, bold).shape[1]
 
 
 def wrapped(text: str, size: int, width: int) -> list[str]:
@@ -145,20 +146,25 @@ def wrapped(text: str, size: int, width: int) -> list[str]:
 
 
 @lru_cache(maxsize=512)
-def _letters(text: str, size: int, bold: bool) -> tuple[NDArray[np.float64], int]:
-    """Coverage (rows, columns) in 0..1, and how many rows of it lie below the line that the letters stand on."""
+def _letters(text: str, size: int, bold: bool) -> NDArray[np.float64]:
+    """Coverage (rows, columns) in 0..1; the height depends on the size alone. Empty for a text without letters."""
     style = vtk.vtkTextProperty()
     style.SetFontFamilyToArial()
     style.SetFontSize(size)
     style.SetBold(bold)
     style.SetColor(1.0, 1.0, 1.0)
-    renderer = vtk.vtkTextRenderer.GetInstance()
-    image, used, box = vtk.vtkImageData(), [0, 0], [0, 0, 0, 0]
+    image, used = vtk.vtkImageData(), [0, 0]
     backend = vtk.vtkTextRenderer.FreeType  # the other one takes dollar signs for formulas
-    drawn: Any = text.strip() and renderer.RenderString(style, text, image, used, _DPI, backend)
-    if not drawn:
-        return np.zeros((0, 0)), 0
-    renderer.GetBoundingBox(style, text, box, _DPI, backend)
+    renderer = vtk.vtkTextRenderer.GetInstance()
+    if not text.strip() or not renderer.RenderString(style, text, image, used, _DPI, backend):
+        return np.zeros((0, 0))
     width, height, _ = image.GetDimensions()
     rgba = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)
-    return rgba[: used[1], : used[0], 3][::-1] / 255.0, max(0, -box[2])
+    return rgba[: used[1], : used[0], 3][::-1] / 255.0
+
+
+@lru_cache(maxsize=32)
+def _descent(size: int, bold: bool) -> int:
+    """How many rows of :func:`_letters` lie below the line that the letters stand on."""
+    mask = _letters("H", size, bold)
+    return int(mask.shape[0] - 1 - np.nonzero(mask.max(axis=1) > 0.5)[0].max())

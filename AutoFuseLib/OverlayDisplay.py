@@ -64,8 +64,8 @@ class OverlayDisplay:
         display = self._display
         if inScene(display):
             with slicer.util.NodeModify(display):
-                known = self._colorBefore and display.GetScene().GetNodeByID(self._colorBefore)
-                display.SetNodeReferenceID("color", self._colorBefore if known else None)
+                if self._colorBefore and display.GetScene().GetNodeByID(self._colorBefore):
+                    display.SetAndObserveColorNodeID(self._colorBefore)
                 for name, value in self._before.items():
                     getattr(display, f"Set{name}")(value)
         removeNodes(self._table)

@@ -18,7 +18,7 @@ from slicer.i18n import tr as _
 from AutoFuseLib import CheckTexts
 from AutoFuseLib.CheckColors import BLUE_WHITE_RED, DARK_TO_BRIGHT, JACOBIAN_RANGE, evenColors, jacobianColors
 from AutoFuseLib.CheckImages import CheckImages, hasImage
-from AutoFuseLib.CheckVolumes import intensityRange
+from AutoFuseLib.CheckVolumes import highest99
 from AutoFuseLib.DeformationDisplay import DeformationDisplay
 from AutoFuseLib.Geometry import hasLinearParent
 from AutoFuseLib.HiddenNodes import inScene
@@ -96,7 +96,8 @@ class VisualChecks:
             return _("This result has neither a warped volume nor a transform.")
         if kind in DEFORMATION and not inScene(result.transform):
             return _("The transform of this result is no longer in the scene.")
-        if not hasLinearParent(result.fixed) and (kind in COMPUTED or kind in DEFORMATION):
+        onFixedGrid = kind in COMPUTED or kind in DEFORMATION or not hasImage(result.warped)
+        if onFixedGrid and not hasLinearParent(result.fixed):
             return _("The fixed volume lies under a non-linear transform now: harden that transform first.")
         return ""
 
@@ -261,8 +262,7 @@ class VisualChecks:
     def _figures(self, kind: str, volume: Any) -> OverlayDisplay:
         if kind == "jacobian":
             return OverlayDisplay(volume, jacobianColors(), JACOBIAN_RANGE, _("Jacobian"), 6, "%.1f")
-        values = slicer.util.arrayFromVolume(volume)
-        highest = float(f"{max(intensityRange(values)[1], 0.1):.1e}")
+        highest = float(f"{max(highest99(slicer.util.arrayFromVolume(volume)), 0.1):.1e}")
         return OverlayDisplay(volume, evenColors(DARK_TO_BRIGHT), (0.0, highest), _("Uncertainty, mm"), 5, "%.2f")
 
     def _startShowing(self) -> None:
