@@ -33,9 +33,14 @@ from AutoFuseLib.Steps import Steps
 SMALLEST_SIDE = 8
 """Voxels; the engine refuses less."""
 
+LARGEST_VOXEL_COUNT = 2**31 - 1
+"""The engine refuses more: better said before gigabytes are written."""
+
 
 def checkVolume(node: Any, role: str) -> None:
     """Require a 3D image with one number per voxel; values are left to the engine, which looks at them anyway.
+
+    A volume that a sequence browser plays is taken at its current frame.
 
     Args:
         node: any MRML node, or None.
@@ -43,7 +48,7 @@ def checkVolume(node: Any, role: str) -> None:
 
     Raises:
         InputError: ``image-missing``, ``image-is-labelmap``, ``image-is-vector``, ``image-not-3d``,
-            ``image-geometry-invalid`` or ``image-too-small``.
+            ``image-geometry-invalid``, ``image-too-small`` or ``image-too-large``.
     """
     if node is None:
         raise InputError("image-missing", f"No {role} is chosen.", "Choose a volume.")
@@ -98,6 +103,12 @@ def _checkPlace(node: Any, label: str) -> None:
             "image-too-small",
             f"{label} has {shown} voxels.",
             f"Each side needs at least {SMALLEST_SIDE} voxels: choose a 3D image or a larger crop.",
+        )
+    if node.GetImageData().GetNumberOfPoints() > LARGEST_VOXEL_COUNT:
+        raise InputError(
+            "image-too-large",
+            f"{label} has {shown} voxels.",
+            f"Crop or resample it to at most {LARGEST_VOXEL_COUNT} voxels first.",
         )
 
 

@@ -149,6 +149,15 @@ def test_volumes_that_cannot_be_registered_are_refused_with_a_cure(host) -> None
     assert refusal(flat).code == "image-geometry-invalid"
 
 
+def test_a_volume_that_the_engine_could_not_index_is_refused_before_it_is_written(
+    host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from AutoFuseLib import Volumes
+
+    monkeypatch.setattr(Volumes, "LARGEST_VOXEL_COUNT", 14 * 18 * 16 - 1)
+    assert refusal(volumeNode("Huge", blobs(FIXED_SHAPE), FIXED_PLACE)).code == "image-too-large"
+
+
 def test_a_diffusion_tensor_volume_is_refused_as_a_vector(host) -> None:
     import slicer
     import vtk
