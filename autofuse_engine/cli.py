@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from autofuse_engine import __version__
 from autofuse_engine.configs import INITIAL_ALIGNMENTS, SIMILARITIES, RegistrationConfig
+from autofuse_engine.dataset_arguments import add_dataset_commands
 from autofuse_engine.errors import AutoFuseError, CancelledError, InputError
 from autofuse_engine.terminal import make_streams_safe, print_error
 
@@ -23,6 +24,8 @@ _EPILOG = """examples:
   autofuse register fixed.nii.gz moving.nii.gz -o result
   autofuse register ct_folder/ mr.nrrd -o result --similarity mind --initial rigid
   autofuse apply result/transform.h5 moving_labels.nii.gz -r fixed.nii.gz -o labels.nii.gz --labels
+  autofuse dataset check my_images/
+  autofuse dataset prepare my_images/ -o prepared --spacing 2
   autofuse demo
 
 exit codes: 0 done, 1 unexpected failure, 2 something that you can correct, 130 cancelled
@@ -85,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("--overwrite", action="store_true", help="replace a model of that name")
     made = add(kinds, "delete", _models_delete, "Delete a model that you imported.")
     made.add_argument("name", metavar="NAME", help="name of the model")
+    add_dataset_commands(commands, add)
     add(commands, "networks", _networks, "List the network architectures with their numbers of parameters.")
     made = add(commands, "demo", _demo, "Generate a pair of images, register it, and show the result.")
     made.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo")

@@ -17,6 +17,7 @@ _CT_LOW = -300.0
 _SPACING_RATIO = 1.5
 _SIZE_RATIO = 2.5
 _ANISOTROPY = 3.0
+_SCALE_RATIO = 10.0
 _SEVERITIES = ("error", "warning", "info")
 
 
@@ -165,6 +166,17 @@ def _labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Problem]:
                 cases=tuple(case.name for case in labelled if set(case.label_voxels or {}) & set(rare)),
             )
         )
+    absent = [f"{value} ({len(labelled) - count})" for value, count in sorted(counts.items()) if value not in rare]
+    absent = [shown for shown in absent if not shown.endswith("(0)")]
+    if absent:
+        problems.append(
+            Problem(
+                severity="info",
+                code="labels-absent",
+                text=f"Label values that are absent in some of {len(labelled)} labelmaps: {_some(absent, 12)}.",
+                hint="Dice leaves out what neither image of a pair shows.",
+            )
+        )
     unnamed = [str(value) for value in sorted(counts) if value not in dataset.label_names]
     if unnamed:
         problems.append(
@@ -270,6 +282,16 @@ def _intensities(facts: Sequence[CaseFacts]) -> list[Problem]:
                 code="intensities-like-ct",
                 text=f"{ct} images look like CT (values below {_CT_LOW:g}).",
                 hint="Prepare them with a window, such as --window -200 300 for soft tissue.",
+            )
+        )
+    highs = [case.high for case in facts if case.high is not None and case.high > 0]
+    if not ct and highs and max(highs) > _SCALE_RATIO * min(highs):
+        problems.append(
+            Problem(
+                severity="info",
+                code="intensity-scales-mixed",
+                text=f"The images differ in scale: 99 percent of the voxels lie below {min(highs):.4g} to {max(highs):.4g}.",
+                hint="Percentiles, the default of 'autofuse dataset prepare', make up for this; a window does not.",
             )
         )
     if kinds["negative"]:
