@@ -24,8 +24,8 @@ from autofuse_engine.model_card import (
     model_files,
     read_card,
 )
-from autofuse_engine.networks.autofuse import AutoFuse
 from autofuse_engine.networks.build import build_network
+from autofuse_engine.networks.network import RegistrationNetwork
 
 _DTYPES: Mapping[Storage, torch.dtype] = {"float32": torch.float32, "float16": torch.float16}
 
@@ -40,7 +40,7 @@ class Model:
     """
 
     card: ModelCard
-    network: AutoFuse
+    network: RegistrationNetwork
 
 
 def save_checkpoint(network: nn.Module, card: ModelCard, folder: str | Path, storage: Storage = "float32") -> Path:
@@ -113,7 +113,7 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _check_tensors(name: str, tensors: Mapping[str, Tensor], card: ModelCard) -> AutoFuse:
+def _check_tensors(name: str, tensors: Mapping[str, Tensor], card: ModelCard) -> RegistrationNetwork:
     """The network that the card describes, without memory for weights; raise where the tensors are not exactly its."""
     with torch.device("meta"):
         network = build_network(card.network)

@@ -10,6 +10,26 @@ Similarity = Literal["lncc", "mse", "mind"]
 InitialAlignment = Literal["none", "centers", "moments", "rigid", "affine", "matrix"]
 SegmentationCode = Literal["expected", "hard"]
 SEGMENTATION_CODES: tuple[SegmentationCode, ...] = ("expected", "hard")
+NetworkKind = Literal[
+    "autofuse",
+    "autofuse-trans",
+    "early-fuse",
+    "mid-fuse",
+    "late-fuse",
+    "voxelmorph-1",
+    "voxelmorph-2",
+    "voxelmorph-diff",
+]
+NETWORK_KINDS: tuple[NetworkKind, ...] = (
+    "autofuse",
+    "autofuse-trans",
+    "early-fuse",
+    "mid-fuse",
+    "late-fuse",
+    "voxelmorph-1",
+    "voxelmorph-2",
+    "voxelmorph-diff",
+)
 SIMILARITIES: tuple[Similarity, ...] = ("lncc", "mse", "mind")
 INITIAL_ALIGNMENTS: tuple[InitialAlignment, ...] = ("none", "centers", "moments", "rigid", "affine", "matrix")
 Matrix4 = tuple[tuple[float, float, float, float], ...]
@@ -48,26 +68,40 @@ def _frozen(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(Config):
-    """Architecture of a network; stored whole in every checkpoint.
+    """Architecture of a network; stored whole in every checkpoint. docs/networks.md tells the kinds.
 
-    ``channels`` is the width of the single-image path at level 0 (c = 16 in the paper, the pair path has 2c).
-    ``large_kernels`` switches the ELK part of each fusion gate. ``align_corners`` selects the geometry of the
-    trilinear upsampling: True is the geometry of the official release, False is centre-aligned like the pooling.
-    ``classes`` makes the network semi-supervised: it segments both images into that many classes, background counted,
-    and 0 means that it does not. ``segmentation_code`` says how a segmentation reaches the pair path: as the
-    ``expected`` label, or as the ``hard``, most probable one, which passes no gradient.
+    ``channels`` is the width of the first stage (for ``autofuse`` and ``autofuse-trans``: c = 16 in the paper, the
+    pair path has 2c). ``large_kernels`` switches the ELK part of each fusion. ``align_corners`` selects the geometry
+    of the trilinear upsampling: True is the geometry of the official release, False is centre-aligned like the
+    pooling. ``field`` is what the network predicts: a ``velocity``, integrated in ``integration_steps`` squarings,
+    or the ``displacement`` itself.
+
+    Of ``autofuse`` and ``autofuse-trans`` only: ``classes`` makes the network semi-supervised: it segments both
+    images into that many classes, background counted, and 0 means that it does not. ``segmentation_code`` says how a
+    segmentation reaches the pair path: as the ``expected`` label, or as the ``hard``, most probable one, which passes
+    no gradient; without ``input_fusion`` it does not. ``fusion`` is how the features of both paths meet: by the
+    ``gate``, as a ``sum``, or not at all (``none``). ``varying_regularity`` adds a head that predicts how much
+    smoothness counts at each voxel, ``conditional`` lets the weights of these terms be chosen at prediction.
+    ``small_windows`` is how Swin windows that shrank to a small map read their table of position biases: by the true
+    ``offset``, or by the number of the ``token`` as the official release does.
     """
 
-    kind: Literal["autofuse"] = "autofuse"
+    kind: NetworkKind = "autofuse"
     channels: int = 16
     large_kernels: bool = True
     align_corners: bool = True
     integration_steps: int = 7
     classes: int = 0
     segmentation_code: SegmentationCode = "expected"
+    input_fusion: bool = True
+    fusion: Literal["gate", "sum", "none"] = "gate"
+    field: Literal["velocity", "displacement"] = "velocity"
+    varying_regularity: bool = False
+    conditional: bool = False
+    small_windows: Literal["offset", "token"] = "offset"
 
     def __post_init__(self) -> None:
-        _require(self.kind == "autofuse", "kind is 'autofuse'", self.kind)
+        _require(self.kind in NETWORK_KINDS, f"kind is one of {', '.join(NETWORK_KINDS)}", self.kind)
         channels, steps = self.channels, self.integration_steps
         _require(type(channels) is int and channels >= 1, "channels is a whole number of at least 1", channels)
         _require(type(steps) is int and 0 <= steps <= 12, "integration_steps lies in 0..12", steps)
@@ -75,8 +109,28 @@ class NetworkConfig(Config):
         _require(type(classes) is int and (classes == 0 or 2 <= classes <= 255), "classes is 0 or 2..255", classes)
         code = self.segmentation_code
         _require(code in SEGMENTATION_CODES, f"segmentation_code is one of {', '.join(SEGMENTATION_CODES)}", code)
-        for name in ("large_kernels", "align_corners"):
+        for name in ("large_kernels", "align_corners", "input_fusion", "varying_regularity", "conditional"):
             _require(type(getattr(self, name)) is bool, f"{name} is true or false", getattr(self, name))
+        _require(self.fusion in ("gate", "sum", "none"), "fusion is gate, sum or none", self.fusion)
+        _require(self.field in ("velocity", "displacement"), "field is velocity or displacement", self.field)
+        _require(self.small_windows in ("offset", "token"), "small_windows is offset or token", self.small_windows)
+        self._require_what_goes_together()
+
+    def _require_what_goes_together(self) -> None:
+        if self.kind not in ("autofuse", "autofuse-trans"):
+            for name in ("classes", "segmentation_code", "input_fusion", "fusion", "varying_regularity", "conditional"):
+                default, value = type(self).__dataclass_fields__[name].default, getattr(self, name)
+                _require(value == default, f"{name} of {self.kind} is {default!r}", value)
+        if self.kind.startswith("voxelmorph"):
+            field = "velocity" if self.kind == "voxelmorph-diff" else "displacement"
+            _require(self.field == field, f"field of {self.kind} is {field!r}", self.field)
+            _require(self.channels % 4 == 0, f"channels of {self.kind} is a multiple of 4", self.channels)
+        if self.kind == "autofuse-trans":
+            _require(self.channels % 2 == 0, "channels of autofuse-trans is even", self.channels)
+        if self.fusion == "none":
+            _require(self.classes > 0, "without fusion of features, classes is at least 2", self.classes)
+        if self.classes == 0:
+            _require(self.input_fusion, "input_fusion without classes is true", self.input_fusion)
 
     @property
     def size_multiple(self) -> int:
@@ -88,6 +142,18 @@ NETWORKS: Mapping[str, NetworkConfig] = {
     "autofuse": NetworkConfig(),
     "autofuse-without-elk": NetworkConfig(large_kernels=False),
     "autofuse-semi": NetworkConfig(classes=4),
+    "autofuse-disp": NetworkConfig(field="displacement"),
+    "autofuse-varying": NetworkConfig(field="displacement", varying_regularity=True),
+    "autofuse-conditional": NetworkConfig(field="displacement", varying_regularity=True, conditional=True),
+    "autofuse-trans": NetworkConfig(kind="autofuse-trans"),
+    "autofuse-trans-semi": NetworkConfig(kind="autofuse-trans", classes=4),
+    "early-fuse": NetworkConfig(kind="early-fuse", channels=45),
+    "mid-fuse": NetworkConfig(kind="mid-fuse", channels=28),
+    "late-fuse": NetworkConfig(kind="late-fuse", channels=44),
+    "multi-fuse": NetworkConfig(channels=19, large_kernels=False, fusion="sum"),
+    "voxelmorph-1": NetworkConfig(kind="voxelmorph-1", field="displacement"),
+    "voxelmorph-2": NetworkConfig(kind="voxelmorph-2", field="displacement"),
+    "voxelmorph-diff": NetworkConfig(kind="voxelmorph-diff"),
 }
 """Every network by the name under which ``autofuse networks`` lists it."""
 

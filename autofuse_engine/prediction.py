@@ -12,8 +12,8 @@ from autofuse_engine import catalog
 from autofuse_engine.checkpoint import load_checkpoint
 from autofuse_engine.errors import ModelError
 from autofuse_engine.model_card import ModelCard
-from autofuse_engine.networks.autofuse import sample_velocity
 from autofuse_engine.networks.build import Precision, network_for_inference
+from autofuse_engine.networks.network import sample_velocity
 from autofuse_engine.spatial.integrate import integrate
 from autofuse_engine.spatial.smooth import enlarge_field
 

@@ -30,8 +30,8 @@ from torch import Tensor  # noqa: E402
 from autofuse_engine.configs import NETWORKS  # noqa: E402
 from autofuse_engine.memory import peak_memory_bytes, reset_peak  # noqa: E402
 from autofuse_engine.networks import lean  # noqa: E402
-from autofuse_engine.networks.autofuse import AutoFuse  # noqa: E402
 from autofuse_engine.networks.build import build_network, network_for_inference  # noqa: E402
+from autofuse_engine.networks.network import RegistrationNetwork  # noqa: E402
 from autofuse_engine.official_import import release_names  # noqa: E402
 from Testing.engine.reference.plain_autofuse import PlainAutoFuse, randomise  # noqa: E402
 
@@ -107,7 +107,7 @@ def network_named(name: str) -> Predict:
     return lambda fixed, moving: network(fixed, moving).velocity_mean
 
 
-def with_weights_of(plain: PlainAutoFuse) -> AutoFuse:
+def with_weights_of(plain: PlainAutoFuse) -> RegistrationNetwork:
     """Our network with the plain one's weights."""
     with torch.device("meta"):
         network = build_network(NETWORKS["autofuse"])

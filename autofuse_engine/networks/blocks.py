@@ -39,6 +39,42 @@ class ConvBlock(nn.Module):
         return halve(x) if halved else x
 
 
+class Siamese(nn.Module):
+    """One block for two images: their features lie side by side in the channels, and each half passes through alone.
+
+    ``(B, 2 * in_channels, ...)`` to ``(B, 2 * out_channels, ...)``.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *parts: Tensor, halved: bool = False) -> Tensor:
+        """Features of both images; arguments as those of :class:`ConvBlock`, twice as wide."""
+        halves = zip(*(part.chunk(2, dim=1) for part in parts), strict=True)
+        return join([self.block(*half, halved=halved) for half in halves])
+
+
+class Halving(nn.Module):
+    """:func:`halve` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, D, H, W)`` to half of each side."""
+        return halve(x)
+
+
+class Doubling(nn.Module):
+    """:func:`double` as a module."""
+
+    def __init__(self, *, align_corners: bool) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, D, H, W)`` to twice each side."""
+        return double(x, align_corners=self.align_corners)
+
+
 def convolve_activate_normalise(parts: Sequence[Tensor], conv: nn.Conv3d) -> Tensor:
     """Convolution of the parts' concatenation, LeakyReLU, instance norm; ``(B, C, D, H, W)``."""
     if all(lean.suits(part, conv.weight, conv.bias) for part in parts):

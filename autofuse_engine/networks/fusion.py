@@ -1,4 +1,4 @@
-"""Fusion gate: per voxel and channel, how far to trust the pair's features against the single images' features."""
+"""Ways to fuse the pair's features with those of the single images: the gate of the paper, a sum, or not at all."""
 
 from __future__ import annotations
 
@@ -65,6 +65,27 @@ class FusionGate(nn.Module):
         if pair_bias is None or matched_bias is None:
             raise ValueError("the logits of a fusion gate have a bias, received one without")
         return pair_weight - matched_weight, pair_bias - matched_bias
+
+
+class FusionSum(nn.Module):
+    """Adds the matched features to the pair's, without weights (Tables 3 and 7 of the paper); otherwise as the gate."""
+
+    def __init__(self, channels: int, output: nn.Module) -> None:
+        super().__init__()
+        self.match = nn.Conv3d(channels, channels, kernel_size=3, padding=1)
+        self.output = output
+
+    def forward(self, pair: Tensor, fixed: Tensor, moving: Tensor) -> tuple[Tensor, None]:
+        """Arguments as those of :class:`FusionGate`; the fused features ``(B, C, D, H, W)``, and no weight."""
+        return self.output(pair + convolve_activate_normalise([fixed, moving], self.match)), None
+
+
+class NoFusion(nn.Module):
+    """Passes the pair's features on alone (Table 7): the single images then count through their segmentations."""
+
+    def forward(self, pair: Tensor, fixed: Tensor, moving: Tensor) -> tuple[Tensor, None]:
+        """The pair's features as they are, and no weight."""
+        return pair, None
 
 
 class LargeKernels(nn.Module):

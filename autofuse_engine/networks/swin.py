@@ -18,13 +18,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autofuse_engine.networks.blocks import join
+from autofuse_engine.networks.paths import Path
 
+LEVELS = (1, 2, 3, 4, 3, 2, 1)
+HEADS = (4, 8, 16, 32, 16, 8, 4)
 WINDOW = 5
 SHIFT = 2
 MLP_RATIO = 4
 MASKED = -100.0
 BiasOrder = Literal["offset", "token"]
 Sides = tuple[int, int, int]
+
+
+def swin_widths(base: int) -> tuple[int, ...]:
+    """Channels that each stage of a Swin path hands out, for ``base`` channels at half resolution."""
+    return tuple(base * factor for factor in (1, 2, 4, 8, 4, 2, 1))
+
+
+def swin_path(in_channels: int, base: int, bias_order: BiasOrder) -> Path:
+    """A path of :class:`SwinStage`, from half to 1/16 of the images' resolution and back; ``base`` divides by 4."""
+    widths = swin_widths(base)
+    changes: list[nn.Module] = [PatchShrinking(in_channels, base)]
+    inputs = [base]
+    for number in range(1, len(LEVELS)):
+        down = LEVELS[number] > LEVELS[number - 1]
+        changes.append((PatchShrinking if down else PatchExpanding)(widths[number - 1], widths[number]))
+        inputs.append(widths[number] if down else 2 * widths[number])
+    stages = [SwinStage(*sizes, bias_order) for sizes in zip(inputs, widths, HEADS, strict=True)]
+    return Path(stages, changes, LEVELS)
 
 
 class SwinStage(nn.Module):

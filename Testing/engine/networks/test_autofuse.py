@@ -9,8 +9,8 @@ import torch
 
 from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.networks import lean, slabs
-from autofuse_engine.networks.autofuse import AutoFuse, NetworkOutput, sample_velocity
 from autofuse_engine.networks.build import build_network, network_for_inference
+from autofuse_engine.networks.network import NetworkOutput, RegistrationNetwork, sample_velocity
 from autofuse_engine.official_import import release_names
 from Testing.engine.reference.plain_autofuse import PlainAutoFuse, randomise
 
@@ -19,7 +19,7 @@ SIDES = (32, 16, 48)
 
 def twins(
     channels: int = 4, *, align_corners: bool = True, large_kernels: bool = True
-) -> tuple[AutoFuse, PlainAutoFuse]:
+) -> tuple[RegistrationNetwork, PlainAutoFuse]:
     """Our network and the plain one with the same weights, of which none hides behind a zero."""
     plain = PlainAutoFuse(channels, align_corners, large_kernels)
     randomise(plain, seed=8)

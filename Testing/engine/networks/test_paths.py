@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from autofuse_engine.networks.paths import LEVELS, Path, convolutional_path, stage_inputs, stage_widths
+from autofuse_engine.networks.blocks import Doubling, Halving, Siamese
+from autofuse_engine.networks.paths import LEVELS, Path, convolutional_path, siamese_path, stage_inputs, stage_widths
 
 # Blocks 1 to 8 of the paper for c = 16: in and out.
 SINGLE = [(1, 16), (16, 32), (32, 32), (32, 64), (64, 64), (128, 64), (96, 32), (64, 32)]
@@ -30,7 +31,12 @@ class Recorder(nn.Module):
 
 def recorded_path(levels: tuple[int, ...] = LEVELS) -> tuple[Path, list[Recorder]]:
     stages = [Recorder(number) for number in range(1, len(levels) + 1)]
-    return Path(stages, levels, align_corners=True), stages
+    befores = (0, *levels[:-1])
+    changes = [
+        Halving() if level > before else Doubling(align_corners=True)
+        for before, level in zip(befores, levels, strict=True)
+    ]
+    return Path(stages, changes, levels), stages
 
 
 @pytest.mark.parametrize(("base", "in_channels", "expected"), [(16, 1, SINGLE), (32, 2, PAIR)])
@@ -52,7 +58,7 @@ def test_each_stage_receives_the_stage_before_and_the_skip_of_its_level() -> Non
     assert list(shapes) == [(32 // scale, 16 // scale, 48 // scale) for scale in scales]
 
 
-def test_what_fuses_replaces_each_later_output_in_the_path_and_in_its_skips() -> None:
+def test_what_fuses_replaces_each_output_in_the_path_and_in_its_skips() -> None:
     path, stages = recorded_path()
     seen = []
 
@@ -61,8 +67,8 @@ def test_what_fuses_replaces_each_later_output_in_the_path_and_in_its_skips() ->
         return x + 100
 
     outputs = [float(x.mean()) for x in path.features(torch.zeros(1, 1, 16, 32, 48), fuse)]
-    assert seen == [1, 2, 3, 4, 5, 6, 7]
-    assert outputs == [1, 102, 103, 104, 105, 106, 107, 108]
+    assert seen == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert outputs == [101, 102, 103, 104, 105, 106, 107, 108]
     assert [stage.received[0][0] for stage in stages][4:] == [[104], [105, 104], [106, 103], [107, 102]]
 
 
@@ -81,6 +87,32 @@ def test_stages_compute_only_when_their_output_is_asked_for() -> None:
     assert [len(stage.received) for stage in stages] == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
-def test_a_path_needs_one_stage_for_each_level() -> None:
-    with pytest.raises(ValueError, match="received 2 stages, 3 levels"):
-        Path([Recorder(1), Recorder(2)], (0, 1, 0), align_corners=True)
+def test_a_path_may_begin_below_full_resolution() -> None:
+    path, stages = recorded_path((1, 2, 1))
+    list(path.features(torch.zeros(1, 1, 8, 4, 12)))
+    assert [stage.received[0] for stage in stages] == [([0], (4, 2, 6)), ([1], (2, 1, 3)), ([2, 1], (4, 2, 6))]
+
+
+def test_a_path_needs_one_stage_and_one_change_for_each_level() -> None:
+    with pytest.raises(ValueError, match="received 2 stages, 1 changes, 3 levels"):
+        Path([Recorder(1), Recorder(2)], [nn.Identity()], (0, 1, 0))
+
+
+@pytest.mark.parametrize("shared_decoder", [True, False])
+@pytest.mark.parametrize("learning", [True, False])
+def test_a_siamese_path_sees_each_image_with_the_same_weights(shared_decoder: bool, learning: bool) -> None:
+    torch.manual_seed(1)
+    path = siamese_path(3, shared_decoder=shared_decoder, align_corners=False)
+    alone = convolutional_path(1, 3, align_corners=False)
+    encoders = {f"{n}.{part}": stage.block.get_submodule(part) for n, stage in enumerate(path.stages)
+                for part in ("first", "second") if isinstance(stage, Siamese)}  # fmt: skip
+    assert len(encoders) == (16 if shared_decoder else 10)
+    for name, layer in encoders.items():
+        alone.stages.get_submodule(name).load_state_dict(layer.state_dict())
+    fixed, moving = torch.rand(2, 1, 1, 32, 16, 48)
+    with torch.set_grad_enabled(learning):
+        outputs = list(path.features(torch.cat([fixed, moving], dim=1)))
+        expected = [torch.cat(pair, dim=1) for pair in zip(alone.features(fixed), alone.features(moving), strict=True)]
+    for output, wanted in list(zip(outputs, expected, strict=True))[: len(encoders) // 2]:
+        torch.testing.assert_close(output, wanted, rtol=0, atol=1e-4)
+    assert [output.shape for output in outputs] == [wanted.shape for wanted in expected]

@@ -7,8 +7,8 @@ import torch
 
 from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.networks import lean
-from autofuse_engine.networks.autofuse import AutoFuse
 from autofuse_engine.networks.build import build_network, describe_network, network_for_inference
+from autofuse_engine.networks.network import RegistrationNetwork
 from autofuse_engine.networks.recomputation import set_recomputation
 from autofuse_engine.networks.segmentation import expected_code, hard_code
 from autofuse_engine.official_import import release_names
@@ -19,7 +19,7 @@ SIDES = (32, 16, 48)
 HEAD = "SinglePath.seghead.seg_head"
 
 
-def twins(code: str = "expected", align_corners: bool = True) -> tuple[AutoFuse, PlainSemiAutoFuse]:
+def twins(code: str = "expected", align_corners: bool = True) -> tuple[RegistrationNetwork, PlainSemiAutoFuse]:
     plain = PlainSemiAutoFuse(4, 5, align_corners)
     randomise(plain, seed=3)
     config = NetworkConfig(channels=4, classes=5, segmentation_code=code, align_corners=align_corners)  # type: ignore[arg-type]
