@@ -112,7 +112,10 @@ def _tableOfProc(only: Iterable[int] | None) -> dict[int, ProcessEntry]:
 
 def tableOfPs(only: Iterable[int] | None = None) -> dict[int, ProcessEntry]:
     """The table as ``ps`` prints it, for systems without ``/proc``."""
-    chosen = ["-A"] if only is None else ["-p", ",".join(map(str, only)) or "0"]
+    wanted = None if only is None else ",".join(map(str, only))
+    if wanted == "":
+        return {}
+    chosen = ["-A"] if wanted is None else ["-p", wanted]
     command = ["ps", *chosen, "-o", "pid=,ppid=,stat=,lstart="]
     done = subprocess.run(command, capture_output=True, env={**os.environ, "LC_ALL": "C"}, check=False)
     rows = [line.split(None, 3) for line in done.stdout.decode("utf-8", errors="replace").splitlines()]

@@ -12,7 +12,6 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +22,13 @@ from autofuse_engine.events import Error, Event
 from AutoFuseLib import WorkerErrors
 from AutoFuseLib.WorkerChild import Ending, Patience, WorkerChild
 from AutoFuseLib.WorkerCommand import makeCommand
+from AutoFuseLib.WorkerJob import Job
 from AutoFuseLib.WorkerLog import WorkerLog
 
 SHARED_NAME = "autoFuseWorker"
 """The attribute of ``slicer.modules`` where both modules find the one worker; a reload of code leaves it alone."""
 
 EXIT_SECONDS = 0.9
-
-
-@dataclass(eq=False)
-class Job:
-    """A request that has not been answered."""
-
-    id: int
-    name: str
-    spec: Mapping[str, Any]
-    onEvent: Callable[[Event], None]
-    onAnswer: Callable[[Event], None]
-    finishEarly: bool = False
-    cancelling: bool = False
-    heard: bool = False
-    """Whether the worker has said anything about it."""
-    sentAgain: bool = False
 
 
 class WorkerProcess:

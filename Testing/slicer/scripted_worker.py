@@ -148,6 +148,8 @@ def main() -> None:
         sys.exit(3)
     if start == "silent":
         time.sleep(600)
+    if start == "late":
+        sys.stdin.buffer.read()
     first = greeting("0", os.getpid())
     if start == "foreign":
         first = Progress(stage="ready", fraction=1.0, text=f"autofuse 9, protocol 77, process {os.getpid()}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,25 @@ class Client:
 
         end = time.monotonic() + seconds
         self._waitUntil(lambda: time.monotonic() > end, timeout=seconds + 5)
+
+
+@contextlib.contextmanager
+def scriptedClients(waitUntil: Callable[..., Any], folder: Path) -> Iterator[Callable[..., Client]]:
+    """Makes clients of ``scripted_worker.py`` by its arguments; all are stopped at the end."""
+    from AutoFuseLib.WorkerChild import Patience
+    from AutoFuseLib.WorkerProcess import WorkerProcess
+
+    workers = []
+
+    def build(*arguments: str, **options: Any) -> Client:
+        patience = Patience(start=options.pop("start", 60), cancel=0.3, leave=0.3, kill=0.3)
+        options = {"arguments": [str(SCRIPT), *arguments], "logFolder": folder / "Größe 5 µ log", **options}
+        workers.append(WorkerProcess(patience=patience, **options))
+        return Client(workers[-1], waitUntil)
+
+    yield build
+    for worker in workers:
+        worker.stopNow()
 
 
 def running(processId: int) -> bool:
