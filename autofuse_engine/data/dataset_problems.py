@@ -290,7 +290,7 @@ def _intensities(facts: Sequence[CaseFacts]) -> list[Problem]:
             Problem(
                 severity="info",
                 code="intensity-scales-mixed",
-                text=f"The images differ in scale: 99 percent of the voxels lie below {min(highs):.4g} to {max(highs):.4g}.",
+                text=f"Images differ in scale: 99 percent of voxels lie below {min(highs):.4g} to {max(highs):.4g}.",
                 hint="Percentiles, the default of 'autofuse dataset prepare', make up for this; a window does not.",
             )
         )
