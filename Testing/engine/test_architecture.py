@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "autofuse_engine"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs"),
+    ("configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs", "training_configs", "training_presets"),
     ("spatial",),
     ("networks", "losses", "metrics"),
     ("data", "checkpoint", "official_import", "devices", "memory"),

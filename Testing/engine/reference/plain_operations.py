@@ -34,3 +34,12 @@ def plain_integrate(velocity_vox: Tensor, steps: int = 7) -> Tensor:
         moved = F.grid_sample(displacement, normed, mode="bilinear", padding_mode="border", align_corners=True)
         displacement = displacement + moved
     return displacement
+
+
+def plain_warp(image: Tensor, displacement_vox: Tensor) -> Tensor:
+    """``image(x + displacement(x))`` of ``(B, C, D, H, W)``, by one ``grid_sample``; border values beyond the border."""
+    sizes = image.shape[2:]
+    axes = [torch.arange(size, dtype=image.dtype, device=image.device) for size in sizes]
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None] + displacement_vox
+    normed = torch.stack([2 * places[:, axis] / (sizes[axis] - 1) - 1 for axis in (2, 1, 0)], dim=-1)
+    return F.grid_sample(image, normed, mode="bilinear", padding_mode="border", align_corners=True)
