@@ -81,7 +81,7 @@ def sizesFor(extentMm: float, reachMm: float) -> Sizes:
         arrowSpacing=arrows,
         arrowScale=scale,
         levels=tuple(float(level) for level in np.arange(step, top + step / 2, step)),
-        sampling2d=extentMm / 100,
+        sampling2d=extentMm / 80,
         sampling3d=extentMm / 40,
     )
 

@@ -79,16 +79,38 @@ def _viewNodes(className: str) -> Iterator[Any]:
 
 @dataclass
 class ViewMemory:
-    """How the views were when it was made; :meth:`restore` brings that back.
+    """How the views were before a check; :meth:`restore` brings that back.
 
-    Planes and cameras are remembered by :meth:`keepPlane` and :meth:`keepCamera` before they are changed: those that
-    a check leaves alone stay where the user moves them.
+    A layout that the user has chosen meanwhile stays. Planes and cameras are remembered by :meth:`keepPlane` and
+    :meth:`keepCamera` before they are changed: those that a check leaves alone stay where the user moves them.
     """
 
-    _layout: int = field(default_factory=lambda: slicer.app.layoutManager().layout)
-    _layers: list[tuple[Any, dict[str, Any]]] = field(default_factory=lambda: _rememberedLayers())
-    _visible: list[tuple[Any, int]] = field(default_factory=lambda: _rememberedVisibility())
+    _layout: int | None = None
+    _layers: dict[str, tuple[Any, dict[str, Any]]] = field(default_factory=dict)
+    _visible: dict[str, tuple[Any, int]] = field(default_factory=dict)
     _undo: list[Callable[[], None]] = field(default_factory=list)
+
+    def showSlices(self) -> list[SliceView]:
+        """The slice views of the layout; a layout without any is changed to four-up, and back by :meth:`restore`.
+
+        Their layers are remembered, when they are seen for the first time.
+        """
+        manager = slicer.app.layoutManager()
+        self._keepLayers()
+        views = sliceViews()
+        if not views:
+            self._layout = manager.layout
+            manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+            self._keepLayers()
+            views = sliceViews()
+        return views
+
+    def _keepLayers(self) -> None:
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            values = {name: getattr(node, f"Get{name}")() for name in _LAYER_VALUES}
+            self._layers.setdefault(node.GetID(), (node, values))
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            self._visible.setdefault(node.GetID(), (node, node.GetSliceVisible()))
 
     def keepPlane(self, view: SliceView) -> None:
         """Remember where a slice view looks."""
@@ -123,28 +145,20 @@ class ViewMemory:
 
     def restore(self) -> None:
         """Bring everything back; volumes that were deleted meanwhile leave their layer empty."""
-        slicer.app.layoutManager().setLayout(self._layout)
-        for composite, values in self._layers:
+        if self._layout is not None:
+            slicer.app.layoutManager().setLayout(self._layout)
+        for composite, values in self._layers.values():
             if inScene(composite):
                 with slicer.util.NodeModify(composite):
                     for name, value in values.items():
                         gone = name.endswith("VolumeID") and value and not slicer.mrmlScene.GetNodeByID(value)
                         getattr(composite, f"Set{name}")(None if gone else value)
-        for node, visible in self._visible:
+        for node, visible in self._visible.values():
             if inScene(node):
                 node.SetSliceVisible(visible)
         for undo in self._undo:
             undo()
         self._undo.clear()
-
-
-def showSlices() -> list[SliceView]:
-    """The slice views of the layout; one without any is changed to four-up first."""
-    views = sliceViews()
-    if not views:
-        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-        views = sliceViews()
-    return views
 
 
 def lookFromCorner(widget: Any) -> None:
@@ -159,12 +173,3 @@ def lookFromCorner(widget: Any) -> None:
         camera.Elevation(_CORNER_DEGREES[1])
         camera.OrthogonalizeViewUp()
         node.ResetClippingRange()
-
-
-def _rememberedLayers() -> list[tuple[Any, dict[str, Any]]]:
-    nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-    return [(node, {name: getattr(node, f"Get{name}")() for name in _LAYER_VALUES}) for node in nodes]
-
-
-def _rememberedVisibility() -> list[tuple[Any, int]]:
-    return [(node, node.GetSliceVisible()) for node in slicer.util.getNodesByClass("vtkMRMLSliceNode")]

@@ -22,7 +22,7 @@ from AutoFuseLib.CheckVolumes import highest99
 from AutoFuseLib.DeformationDisplay import DeformationDisplay
 from AutoFuseLib.Geometry import hasLinearParent
 from AutoFuseLib.HiddenNodes import inScene
-from AutoFuseLib.Layouts import ViewMemory, lookFromCorner, showSlices, threeDViews
+from AutoFuseLib.Layouts import ViewMemory, lookFromCorner, threeDViews
 from AutoFuseLib.OverlayDisplay import OverlayDisplay
 from AutoFuseLib.ResultNodes import ResultNodes
 from AutoFuseLib.Steps import Steps, exhaust
@@ -85,6 +85,8 @@ class VisualChecks:
         if kind not in KINDS:
             raise ValueError(f"a visual check is one of {KINDS}, received {kind!r}")
         result = self._result
+        if slicer.app.layoutManager() is None:
+            return _("There are no views without Slicer's main window.")
         if not hasImage(result.fixed):
             return _("The fixed volume is no longer in the scene.")
         if not hasImage(result.moving):
@@ -223,6 +225,7 @@ class VisualChecks:
             self._clearKind()
             if self._memory is None:
                 self._startShowing()
+            self._views = self._memory.showSlices()
             self._kind = kind
             result, moving = self._result, self._images.movingNode()
             other = moving
@@ -268,7 +271,7 @@ class VisualChecks:
     def _startShowing(self) -> None:
         """Remember the views, and turn those to the images that show something else."""
         self._memory = ViewMemory()
-        self._views = showSlices()
+        self._views = self._memory.showSlices()
         known = (self._result.fixed, self._result.moving, self._result.warped)
         new = [view for view in self._views if not view.shows(known)]
         for view in new:

@@ -412,3 +412,17 @@ def test_each_kind_has_a_name_and_says_what_to_look_for(host, checks):
         assert len(checks.caption()) > 15
     checks.hide()
     assert checks.caption() == ""
+
+
+def test_a_layout_that_the_user_chooses_while_a_check_is_shown_stays(host, checks):
+    import slicer
+
+    manager = slicer.app.layoutManager()
+    checks.show("blend")
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    checks.show("difference")
+    assert layers("Red")[0] == "AutoFuse check"
+    checks.hide()
+    assert manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    assert {layers(name) for name in SLICES} == {(None, None, 0.0)}

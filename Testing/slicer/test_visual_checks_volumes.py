@@ -95,6 +95,18 @@ def test_an_image_is_looked_up_through_a_transform_that_is_not_linear_and_under_
         assert np.abs(found - judge)[(judge >= 0) & np.isfinite(found)].max() < 0.1
 
 
+def test_the_result_comes_before_the_moving_volumes_own_parent_transforms(host):
+    from AutoFuseLib.CheckVolumes import onGridSteps
+    from AutoFuseLib.Steps import exhaust
+
+    values = movingValues(points(MOVING_SHAPE, MOVING_PLACE)).astype(np.float32)
+    volume = addVolume("CT", values, np.linalg.inv(PARENT) @ MOVING_PLACE)
+    volume.SetAndObserveTransformNodeID(linearNode(PARENT).GetID())
+    found = exhaust(onGridSteps(volume, fixedGrid(), through=gridTransform()))
+    judge = resampled(values, MOVING_PLACE, itkResult())
+    assert np.abs(found - judge)[(judge >= 0) & np.isfinite(found)].max() < 0.1
+
+
 def test_an_image_that_lies_on_the_grid_is_not_resampled_and_comes_in_several_pieces_when_it_does_not(host):
     from AutoFuseLib import CheckVolumes
     from AutoFuseLib.Steps import exhaust
