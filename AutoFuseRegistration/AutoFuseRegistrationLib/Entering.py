@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import slicer.util
 import vtk
 
 
-def enter(node: Any, content: Any) -> Callable[[], None]:
+@dataclass(frozen=True)
+class Entered:
+    """What can be done once a node has its new content: take it back, or let the old content go."""
+
+    undo: Callable[[], None]
+    forget: Callable[[], None]
+
+
+def enter(node: Any, content: Any) -> Entered:
     """Give ``node`` the content of a node of its class.
 
     Args:
         node: of the scene: a scalar volume, a grid transform or a segmentation; what it held is replaced.
         content: the same kind, outside the scene; must not be used afterwards.
-
-    Returns:
-        Undoes it.
     """
     parent = node.GetTransformNodeID()
     with slicer.util.NodeModify(node):
-        restore = _enterContent(node, content)
+        entered = _enterContent(node, content)
         node.SetAndObserveTransformNodeID(None)
     if not node.IsA("vtkMRMLTransformNode"):
         node.CreateDefaultDisplayNodes()
 
     def undo() -> None:
         with slicer.util.NodeModify(node):
-            restore()
+            entered.undo()
             node.SetAndObserveTransformNodeID(parent)
 
-    return undo
+    return Entered(undo=undo, forget=entered.forget)
 
 
 def showLike(target: Any, source: Any) -> None:
@@ -45,19 +51,21 @@ def showLike(target: Any, source: Any) -> None:
     own.SetAndObserveColorNodeID(like.GetColorNodeID())
 
 
-def _enterContent(node: Any, content: Any) -> Callable[[], None]:
+def _enterContent(node: Any, content: Any) -> Entered:
     if node.IsA("vtkMRMLVolumeNode"):
         return _enterVolume(node, content)
     if node.IsA("vtkMRMLTransformNode"):
         before = node.GetTransformFromParent()
         node.SetAndObserveTransformFromParent(content.GetTransformFromParent())
-        return lambda: node.SetAndObserveTransformFromParent(before)
+        return Entered(undo=lambda: node.SetAndObserveTransformFromParent(before), forget=_nothing)
     segmentation = node.GetSegmentation()
     node.SetAndObserveSegmentation(content.GetSegmentation())
-    return lambda: node.SetAndObserveSegmentation(segmentation)
+    return Entered(
+        undo=lambda: node.SetAndObserveSegmentation(segmentation), forget=lambda: _emptySegments(segmentation)
+    )
 
 
-def _enterVolume(node: Any, content: Any) -> Callable[[], None]:
+def _enterVolume(node: Any, content: Any) -> Entered:
     image, matrix = node.GetImageData(), vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     own = vtk.vtkMatrix4x4()
@@ -69,4 +77,17 @@ def _enterVolume(node: Any, content: Any) -> Callable[[], None]:
         node.SetIJKToRASMatrix(matrix)
         node.SetAndObserveImageData(image)
 
-    return restore
+    return Entered(undo=restore, forget=_nothing)
+
+
+def _emptySegments(segmentation: Any) -> None:
+    """Let go of the images first: a segmentation that ends erases its segments one by one from their shared labelmap.
+
+    With 30 segments on 160 x 192 x 160 voxels that blocked the window for 0.6 s.
+    """
+    for index in range(segmentation.GetNumberOfSegments()):
+        segmentation.GetNthSegment(index).RemoveAllRepresentations()
+
+
+def _nothing() -> None:
+    """There is nothing to let go of in a special way."""

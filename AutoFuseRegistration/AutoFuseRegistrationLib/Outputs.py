@@ -159,6 +159,7 @@ def _enterSteps(
 ) -> Steps[ResultNodes]:
     """Move what was made into the scene; what this changes is undone if it does not come to its end."""
     undo: list[Callable[[], None]] = []
+    entered: list[Entering.Entered] = []
     nodes: dict[str, Any] = {}
     complete = False
     segmentation = inputs.movingSegmentation.GetName() if inputs.movingSegmentation else ""
@@ -173,7 +174,8 @@ def _enterSteps(
                 node = _newNode(kind.role, kind.nodeClass, name, report)
                 undo.append(partial(slicer.mrmlScene.RemoveNode, node))
             if content is not None:
-                undo.append(Entering.enter(node, content))
+                entered.append(Entering.enter(node, content))
+                undo.append(entered[-1].undo)
             nodes[kind.role] = node
             yield
         result = ResultNodes(
@@ -196,6 +198,8 @@ def _enterSteps(
         if wanted.applyToMoving:
             Placement.putUnder(inputs.moving, result.transform)
         complete = True
+        for step in entered:
+            step.forget()
         return result
     finally:
         if not complete:
