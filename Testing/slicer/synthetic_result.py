@@ -21,6 +21,7 @@ GRID_PLACE = centred(GRID_SHAPE, MIDDLE, place((4.0, 4.0, 4.5), (0, 0, 0), turn(
 FOLDED = np.s_[8:12, 10:15, 9:14]
 FOLDING_COUNT = 4 * 5 * 5
 REACH_MM = 4.0
+SLICES = ("Red", "Green", "Yellow")
 
 
 def figures(ncc: float, dice: float, absent: float | None, hd95: float) -> dict[str, Any]:
@@ -170,3 +171,27 @@ def lookAt(name: str, ras: Any) -> None:
     import slicer
 
     slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode().JumpSliceByOffsetting(*(float(value) for value in ras))
+
+
+def composite(name: str = "Red") -> Any:
+    """The layers of a slice view."""
+    import slicer
+
+    return slicer.app.layoutManager().sliceWidget(name).mrmlSliceCompositeNode()
+
+
+def layers(name: str = "Red") -> tuple[str | None, str | None, float]:
+    """Names of background and foreground, and the foreground's opacity."""
+    import slicer
+
+    node = composite(name)
+    ids = (node.GetBackgroundVolumeID(), node.GetForegroundVolumeID())
+    background, foreground = (slicer.mrmlScene.GetNodeByID(i).GetName() if i else None for i in ids)
+    return background, foreground, node.GetForegroundOpacity()
+
+
+def hiddenNodes() -> list[str]:
+    """Names of the nodes that only serve a check."""
+    import slicer.util
+
+    return [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLNode") if "AutoFuse" in node.GetName()]
