@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 import qt
+import slicer
 
 Value = TypeVar("Value")
 Steps = Generator[None, None, Value]
@@ -44,8 +45,8 @@ class StepRunner:
         self._steps = steps
         self._onDone = onDone
         self._onError = onError
-        self._timer = qt.QTimer()
-        self._timer.setInterval(0)
+        self._timer = qt.QTimer(slicer.app)  # PythonQt deletes a timer without a parent with its last reference, also
+        self._timer.setInterval(0)  # in the middle of its own signal
         self._timer.connect("timeout()", self._turn)
         self._timer.start()
 
@@ -75,6 +76,6 @@ class StepRunner:
         if self._timer is None:
             return False
         self._timer.stop()
-        self._timer.disconnect("timeout()", self._turn)
+        self._timer.deleteLater()
         self._timer = None
         return True

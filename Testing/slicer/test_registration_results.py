@@ -83,7 +83,7 @@ def test_nodes_that_the_user_chose_receive_the_result_and_lose_their_parent(regi
 
 
 def test_an_output_must_not_be_an_input(registration):
-    fixed, moving = registration.makePair()
+    _fixed, moving = registration.makePair()
     registration.load()
     registration.widget.logic.getParameterNode().warpedVolume = moving
     registration.host.click(registration.ui.registerButton)
@@ -128,7 +128,7 @@ def test_each_visual_check_answers_its_button_and_gives_the_views_back(registrat
     for kind in ("blend", "flicker", "checkerboard", "difference", "grid", "arrows", "contours", "jacobian"):
         button = getattr(ui, f"{kind}Button")
         host.click(button)
-        host.waitUntil(lambda: registration.widget.results.checks.current == kind)
+        host.waitUntil(lambda kind=kind: registration.widget.results.checks.current == kind)
         host.waitUntil(lambda button=button: button.checked)
         assert ui.checkLabel.text
     host.click(ui.beforeButton)
