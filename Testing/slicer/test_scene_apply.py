@@ -117,6 +117,17 @@ def test_a_hardened_volume_lies_on_the_fixed_grid_and_equals_itks(result, tmp_pa
     assert np.array_equal(slicer.util.arrayFromVolume(result.moving), blobs(MOVING_SHAPE, 3, np.float64))
 
 
+def test_what_the_user_put_under_the_transform_is_not_warped_twice(result, tmp_path: Path) -> None:
+    import slicer.util
+
+    labels = (blobs(MOVING_SHAPE, 4) / 150).astype(np.int16)
+    node = volumeNode("Labels", labels, MOVING_PLACE, "vtkMRMLLabelMapVolumeNode")
+    node.SetAndObserveTransformNodeID(result.transform.GetID())
+    (copy,) = apply(result, [node], harden=True)
+    wanted = expected(labels, itk(tmp_path), sitk.sitkNearestNeighbor)
+    assert np.mean(slicer.util.arrayFromVolume(copy) != wanted) < 0.004  # ties
+
+
 def test_labelmaps_are_hardened_by_the_nearest_voxel_and_keep_type_and_colours(result, tmp_path: Path) -> None:
     import slicer
     import slicer.util

@@ -46,6 +46,8 @@ def test_voxels_keep_their_type_and_values(host, tmp_path: Path, dtype: Any) -> 
 
 
 def test_linear_parents_move_the_place_and_not_the_voxels(host, tmp_path: Path) -> None:
+    from AutoFuseLib.Geometry import worldRasFromIjk
+
     values = blobs(FIXED_SHAPE)
     node = volumeNode("CT", values, FIXED_PLACE)
     outer, inner = linearNode(PARENT, "outer"), linearNode(place((1, 1, 1), (5, 0, -3), turn((0, 0, 1), 0.2)), "inner")
@@ -53,6 +55,7 @@ def test_linear_parents_move_the_place_and_not_the_voxels(host, tmp_path: Path) 
     node.SetAndObserveTransformNodeID(inner.GetID())
     array, matrix = exported(node, tmp_path / "a.npy")
     assert np.array_equal(array, values)
+    assert np.abs(matrix - worldRasFromIjk(node)).max() < 1e-12
     for ijk in ((0, 0, 0), (3, 5, 2)):
         world = [0.0, 0.0, 0.0]
         node.TransformPointToWorld(mapped(FIXED_PLACE, ijk).tolist(), world)
@@ -92,15 +95,18 @@ def test_under_a_shearing_or_bending_parent_the_volume_is_resampled_beside_the_s
         elif (ijk < -0.6).any() or (ijk > np.array(FIXED_SHAPE[::-1]) - 0.4).any():
             assert array[tuple(place_)] == values.min()
     assert inside > 30
-    corners = mapped(
-        FIXED_PLACE, np.array(np.meshgrid(*[(0, side - 1) for side in FIXED_SHAPE[::-1]])).T.reshape(-1, 3)
-    )
-    for corner in corners:
+    corners = np.array(np.meshgrid(*[(-0.5, side - 0.5) for side in FIXED_SHAPE[::-1]])).T.reshape(-1, 3)
+    places = []
+    for corner in mapped(FIXED_PLACE, corners):
         world = [0.0, 0.0, 0.0]
         node.TransformPointToWorld(corner.tolist(), world)
-        ijk = mapped(np.linalg.inv(matrix), world)
-        assert (ijk > -0.51).all()
-        assert (ijk < np.array(array.shape[::-1]) - 0.49).all()
+        places.append(mapped(np.linalg.inv(matrix), world))
+    below, above = np.min(places, axis=0) + 0.5, np.array(array.shape[::-1]) - 0.5 - np.max(places, axis=0)
+    assert (below > -0.01).all()
+    assert (above > -0.01).all()
+    if kind == "sheared":
+        assert np.abs(below - above).max() < 1e-6
+        assert below.max() < 0.51
 
 
 def refusal(node: Any) -> InputError:
