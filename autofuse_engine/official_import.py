@@ -19,12 +19,16 @@ from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.errors import ModelError
 from autofuse_engine.model_card import IntendedUse, ModelCard, Preprocessing, sha256_of
 from autofuse_engine.networks.build import build_network
+from autofuse_engine.networks.swin import WINDOW, relative_index
+from autofuse_engine.official_names import INDEX_SUFFIX, release_names
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "network", "net")
 """Keys under which training scripts commonly store a state dict inside of a larger dictionary."""
 
 _SAFE_TORCH = (2, 6)  # Before it, weights_only could be made to run code (CVE-2025-32434).
 _FIRST_WEIGHT = "SinglePath.conv_1.Conv_1.weight"
+_FIRST_WEIGHT_OF_TRANS = "FusionPath.PatchEmbed.proj.weight"
+_TABLE_SUFFIX = ".relative_position_bias_table"
 _SEGMENTATION = "seghead.seg_head"  # stands alone or inside of another module
 _CITATION = (
     "Meng M, Bi L, Fulham M, Feng D, Kim J. AutoFuse: Automatic fusion networks for deformable medical image "
@@ -41,7 +45,7 @@ def import_official(
     preprocessing: Preprocessing | None = None,
     intended_use: IntendedUse | None = None,
 ) -> Path:
-    """Convert an official AutoFuse state dict (convolutional, with or without ELK, with or without segmentation).
+    """Convert an official state dict of AutoFuse or AutoFuse-Trans, with or without ELK and segmentation.
 
     Args:
         path: the ``.pt`` or ``.pth`` file.
@@ -55,8 +59,8 @@ def import_official(
         The path of the new weights file.
 
     Raises:
-        ModelError: ``official-unreadable``, ``official-unsafe``, ``official-unsupported`` for variants that are
-            recognised but not built, ``official-keys`` for anything unexpected, ``model-exists``, ``model-name``.
+        ModelError: ``official-unreadable``, ``official-unsafe``, ``official-keys`` for anything unexpected,
+            ``model-exists``, ``model-name``.
     """
     path = Path(path)
     weights_path, _ = catalog.files_for(name, folder, overwrite=overwrite)
@@ -114,57 +118,28 @@ def infer_config(state: Mapping[str, Tensor]) -> NetworkConfig:
     """The configuration of the network that these tensors of the release belong to.
 
     Raises:
-        ModelError: ``official-unsupported`` or ``official-keys``.
+        ModelError: ``official-keys``.
     """
     is_transformer = any(".trans_" in key or ".PatchEmbed." in key for key in state)
     is_semi_supervised = any(".conv_9." in key or "seghead." in key for key in state)
     classes = [tensor.shape[0] for key, tensor in state.items() if key.endswith(f"{_SEGMENTATION}.weight")]
-    if is_transformer:
-        suffix = ", semi-supervised" if is_semi_supervised else ""
-        suffix += f" with {classes[0]} classes" if classes else ""
-        raise ModelError(
-            "official-unsupported",
-            f"These are weights of AutoFuse-Trans{suffix}, which this version does not build yet.",
-            "Import weights of the convolutional network instead.",
-        )
     if is_semi_supervised and (len(classes) != 1 or not 2 <= classes[0] <= 255):
         raise _unexpected([f"one {_SEGMENTATION}.weight of 2 to 255 classes goes with SinglePath.conv_9"])
-    if _FIRST_WEIGHT not in state:
-        raise _unexpected([f"{_FIRST_WEIGHT} is missing"])
+    first = _FIRST_WEIGHT_OF_TRANS if is_transformer else _FIRST_WEIGHT
+    if first not in state:
+        raise _unexpected([f"{first} is missing"])
+    channels = state[first].shape[0]
+    if is_transformer and channels % 8:
+        raise _unexpected([f"{first} has {channels} channels, which is no multiple of 8"])
     return NetworkConfig(
-        channels=state[_FIRST_WEIGHT].shape[0],
+        kind="autofuse-trans" if is_transformer else "autofuse",
+        channels=channels // 4 if is_transformer else channels,
         large_kernels=any(".ELK." in key for key in state),
         align_corners=True,  # geometry of the release
+        small_windows="token" if is_transformer else "offset",  # likewise
         classes=classes[0] if is_semi_supervised else 0,
         segmentation_code="hard" if is_semi_supervised else "expected",  # the release gives the argmax to its pair path
     )
-
-
-def release_names(*, large_kernels: bool, segmentation: str | None = None) -> dict[str, str]:
-    """Name of each tensor in the release, and the name of the same tensor in our network.
-
-    Args:
-        large_kernels: whether the gates have their ELK part.
-        segmentation: the release's name of the segmentation head of a semi-supervised network, or None.
-    """
-    modules = {} if segmentation is None else {segmentation: "segmentation.scores"}
-    stages = {"SinglePath": 8 if segmentation is None else 9, "FusionPath": 8}
-    for theirs, ours in (("SinglePath", "single_image_path"), ("FusionPath", "pair_path")):
-        for stage in range(1, stages[theirs] + 1):
-            modules[f"{theirs}.conv_{stage}.Conv_1"] = f"{ours}.stages.{stage - 1}.first"
-            modules[f"{theirs}.conv_{stage}.Conv_2"] = f"{ours}.stages.{stage - 1}.second"
-    for stage in range(2, 9):
-        theirs, ours = f"FusionPath.FG_{stage}", f"gates.{stage - 2}"
-        modules[f"{theirs}.Conv"] = f"{ours}.match"
-        modules[f"{theirs}.Conv_in"] = f"{ours}.pair_logit"
-        modules[f"{theirs}.Conv_con"] = f"{ours}.matched_logit"
-        if large_kernels:
-            modules |= {f"{theirs}.ELK.Conv_{branch + 1}": f"{ours}.output.branches.{branch}" for branch in range(4)}
-            modules[f"{theirs}.ELK.Conv"] = f"{ours}.output.merge"
-    modules["FusionPath.reghead.Conv"] = "head.shared"
-    modules["FusionPath.reghead.mean_head"] = "head.mean"
-    modules["FusionPath.reghead.sigma_head"] = "head.log_variance"
-    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in modules.items() for kind in ("weight", "bias")}
 
 
 def _state_dict(content: Any, name: str) -> dict[str, Tensor]:
@@ -183,7 +158,12 @@ def _renamed(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Te
     with torch.device("meta"):
         expected = build_network(config).state_dict()
     heads = [key.removesuffix(".weight") for key in state if key.endswith(f"{_SEGMENTATION}.weight")]
-    names = release_names(large_kernels=config.large_kernels, segmentation=heads[0] if config.classes else None)
+    names = release_names(
+        large_kernels=config.large_kernels,
+        segmentation=heads[0] if config.classes else None,
+        transformer=config.kind == "autofuse-trans",
+    )
+    state = _without_indices(state, names)
     problems = [f"{key} is missing" for key in names if key not in state]
     problems += [f"{key} is not expected" for key in state if key not in names]
     for key in [key for key in names if key in state]:
@@ -193,6 +173,17 @@ def _renamed(state: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Te
     if problems:
         raise _unexpected(problems)
     return {names[key]: tensor.float() for key, tensor in state.items()}
+
+
+def _without_indices(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """The state dict less the tables of whole numbers that say how the biases of a window are laid out."""
+    expected = relative_index((WINDOW,) * 3, "token", torch.device("cpu"))
+    kept = dict(state)
+    for key in [key.replace(_TABLE_SUFFIX, INDEX_SUFFIX) for key in names if key.endswith(_TABLE_SUFFIX)]:
+        index = kept.pop(key, expected)
+        if index.shape != expected.shape or not bool((index == expected).all()):
+            raise _unexpected([f"{key} does not number the voxels of windows of {WINDOW}x{WINDOW}x{WINDOW}"])
+    return kept
 
 
 def _unexpected(problems: list[str]) -> ModelError:

@@ -32,7 +32,7 @@ from autofuse_engine.memory import peak_memory_bytes, reset_peak  # noqa: E402
 from autofuse_engine.networks import lean  # noqa: E402
 from autofuse_engine.networks.build import build_network, network_for_inference  # noqa: E402
 from autofuse_engine.networks.network import RegistrationNetwork  # noqa: E402
-from autofuse_engine.official_import import release_names  # noqa: E402
+from autofuse_engine.official_names import release_names  # noqa: E402
 from Testing.engine.reference.plain_autofuse import PlainAutoFuse, randomise  # noqa: E402
 
 SHAPE = (96, 128, 112)

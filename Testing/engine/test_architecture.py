@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs", "training_configs", "training_presets"),
     ("spatial",),
     ("networks", "losses", "metrics"),
-    ("data", "checkpoint", "official_import", "devices", "memory"),
+    ("data", "checkpoint", "official_import", "official_names", "devices", "memory"),
     (
         "registration",
         "case_pool",

@@ -10,7 +10,8 @@ import torch
 from autofuse_engine import official_import
 from autofuse_engine.checkpoint import Model, load_checkpoint
 from autofuse_engine.errors import ModelError
-from autofuse_engine.official_import import import_official, release_names
+from autofuse_engine.official_import import import_official
+from autofuse_engine.official_names import release_names
 from Testing.engine.reference.plain_autofuse import PlainAutoFuse, randomise
 from Testing.engine.reference.plain_semi import PlainSemiAutoFuse
 
@@ -90,25 +91,6 @@ def test_an_existing_model_is_replaced_only_when_told(tmp_path: Path) -> None:
         import_official(path, "official", tmp_path / "folder")
     assert caught.value.code == "model-exists"
     import_official(path, "official", tmp_path / "folder", overwrite=True)
-
-
-@pytest.mark.parametrize(
-    ("keys", "variant"),
-    [
-        (["SinglePath.PatchEmbed.proj.weight"], "AutoFuse-Trans, which"),
-        (["FusionPath.trans_1.blocks.0.attn.qkv.weight"], "AutoFuse-Trans, which"),
-        (
-            ["FusionPath.PatchEmbed.proj.weight", "SinglePath.seghead.seg_head.weight"],
-            "AutoFuse-Trans, semi-supervised with 5 classes",
-        ),
-    ],
-)
-def test_variants_that_are_not_built_yet_are_called_by_their_name(
-    tmp_path: Path, keys: list[str], variant: str
-) -> None:
-    error = refusal(saved(plain_network().state_dict() | {key: torch.zeros(5, 2) for key in keys}, tmp_path))
-    assert error.code == "official-unsupported"
-    assert variant in error.text
 
 
 @pytest.mark.parametrize("prefix", ["SinglePath.", ""])

@@ -89,8 +89,9 @@ def convolve(x: Tensor, conv: nn.Conv3d) -> Tensor:
     if x.device.type == "cpu" and any(side < reach for side, reach in zip(x.shape[2:], conv.kernel_size, strict=True)):
         # Thinner than the kernel: in bfloat16, oneDNN's gradient of the weights is garbage there (torch 2.13).
         with torch.autocast("cpu", enabled=False):
-            bias = None if conv.bias is None else conv.bias.float()
-            return F.conv3d(x.float(), conv.weight.float(), bias, padding=conv.padding)
+            dtype = torch.promote_types(x.dtype, torch.float32)
+            bias = None if conv.bias is None else conv.bias.to(dtype)
+            return F.conv3d(x.to(dtype), conv.weight.to(dtype), bias, padding=conv.padding)
     return conv(x)
 
 

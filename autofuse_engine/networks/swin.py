@@ -166,7 +166,7 @@ class WindowAttention(nn.Module):
             Same shape.
         """
         merged = self.query_key_value(x)
-        index = _relative_index(window, self.bias_order, x.device)
+        index = relative_index(window, self.bias_order, x.device)
         bias = self.relative_bias[index.flatten()].view(*index.shape, self.heads).permute(2, 0, 1)
         result = merged.new_empty((*merged.shape[:-1], x.shape[-1]))
         for region, mixed in _regions(x.shape[1:4], window, shift):
@@ -213,8 +213,8 @@ def _regions(sides: Sequence[int], window: Sides, shift: Sides) -> Iterator[tupl
 
 
 @cache
-def _relative_index(window: Sides, order: BiasOrder, device: torch.device) -> Tensor:
-    """Row of the table of biases for each query and key of a window, ``(N, N)``."""
+def relative_index(window: Sides, order: BiasOrder, device: torch.device) -> Tensor:
+    """Row of the table of biases for each query and key of a window, ``(N, N)``; see :class:`WindowAttention`."""
     with torch.inference_mode(False):
         places = torch.cartesian_prod(*(torch.arange(length) for length in (WINDOW,) * 3)).view(-1, 3)
         offsets = places[:, None] - places[None] + WINDOW - 1

@@ -11,7 +11,7 @@ from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.networks import lean, slabs
 from autofuse_engine.networks.build import build_network, network_for_inference
 from autofuse_engine.networks.network import NetworkOutput, RegistrationNetwork, sample_velocity
-from autofuse_engine.official_import import release_names
+from autofuse_engine.official_names import release_names
 from Testing.engine.reference.plain_autofuse import PlainAutoFuse, randomise
 
 SIDES = (32, 16, 48)

@@ -11,7 +11,7 @@ from autofuse_engine.networks.build import build_network, describe_network, netw
 from autofuse_engine.networks.network import RegistrationNetwork
 from autofuse_engine.networks.recomputation import set_recomputation
 from autofuse_engine.networks.segmentation import expected_code, hard_code
-from autofuse_engine.official_import import release_names
+from autofuse_engine.official_names import release_names
 from Testing.engine.reference.plain_autofuse import randomise
 from Testing.engine.reference.plain_semi import PlainSemiAutoFuse
 

@@ -77,16 +77,15 @@ class PlainSwinBlock(nn.Module):
             inner = [divided(token, window) for token in range(math.prod(window))]
             # Voxel p of the rolled map is voxel p + shift of the map, round the corner.
             rolled = [[c + i for c, i in zip(corner, place, strict=True)] for place in inner]
-            places = [tuple((r + s) % p for r, s, p in zip(place, shift, padded, strict=True)) for place in rolled]
-            tokens = torch.stack([whole[place] for place in places])
-            pieces = [piece_of(place, padded, shift) for place in rolled]
-            mask = torch.tensor([[0.0 if first == second else -100.0 for second in pieces] for first in pieces])
+            sources = [[(r + s) % p for r, s, p in zip(place, shift, padded, strict=True)] for place in rolled]
+            k, j, i = torch.tensor(sources).T
+            pieces = torch.tensor([piece_of(place, padded, shift) for place in rolled])
+            mask = -100.0 * (pieces[:, None] != pieces[None]).any(dim=2).to(x.dtype)
             if self.first_rows:
-                rows = self.attn.relative_position_index[: len(places), : len(places)]
+                rows = self.attn.relative_position_index[: len(sources), : len(sources)]
             else:
                 rows = rows_of_window(tuple(window))
-            for place, value in zip(places, self.attn(tokens, rows, mask), strict=True):
-                outcome[place] = value
+            outcome[k, j, i] = self.attn(whole[k, j, i], rows, mask)
         return outcome[: sides[0], : sides[1], : sides[2]]
 
 
