@@ -19,6 +19,7 @@ from AutoFuseLib import CheckTexts
 from AutoFuseLib.CheckColors import BLUE_WHITE_RED, DARK_TO_BRIGHT, JACOBIAN_RANGE, evenColors, jacobianColors
 from AutoFuseLib.CheckImages import CheckImages, hasImage
 from AutoFuseLib.CheckVolumes import highest99
+from AutoFuseLib.CheckSegmentations import CheckSegmentations
 from AutoFuseLib.DeformationDisplay import DeformationDisplay
 from AutoFuseLib.Geometry import hasLinearParent
 from AutoFuseLib.HiddenNodes import inScene
@@ -58,6 +59,7 @@ class VisualChecks:
         self._flickerMs = _FLICKER_MS
         self._timer: Any = None
         self._memory: ViewMemory | None = None
+        self._segmentations = CheckSegmentations()
         self._views: list[Any] = []
         self._overlay: OverlayDisplay | None = None
         self._deformation: DeformationDisplay | None = None
@@ -170,6 +172,7 @@ class VisualChecks:
             self._clearKind()
             if self._memory is not None:
                 self._memory.restore()
+            self._segmentations.restore()
         finally:
             self._memory, self._used, self._views = None, (), []
             self._images.forget()
@@ -251,6 +254,7 @@ class VisualChecks:
                 self._overlay = self._figures(kind, foreground)
             for view in self._views:
                 view.setLayers(background, foreground, opacity)
+            self._segmentations.show(result, self._after)
             if self._overlay is not None:
                 self._overlay.refresh()
             self._used = tuple(

@@ -141,6 +141,28 @@ def test_each_visual_check_answers_its_button_and_gives_the_views_back(registrat
     assert "uncertainty" in ui.uncertaintyButton.toolTip
 
 
+def test_a_check_outlines_the_segmentations_that_shall_agree(registration):
+    fixed, moving = registration.makePair()
+    ofFixed = registration.addSegmentation(fixed, ["Liver"], "Fixed organs")
+    ofMoving = registration.addSegmentation(moving, ["Liver"], "Moving organs")
+    registration.load()
+    registration.register()
+    registration.finish()
+    ui, host = registration.ui, registration.host
+    host.waitUntil(lambda: ui.blendButton.checked)
+    warped = registration.run.result.warpedSegmentation.GetDisplayNode()
+    shown = [ofFixed.GetDisplayNode(), ofMoving.GetDisplayNode(), warped]
+    assert [display.GetVisibility() for display in shown] == [1, 0, 1]
+    assert not any(display.GetVisibility2DFill() for display in (shown[0], warped))
+    host.click(ui.beforeButton)
+    host.waitUntil(lambda: not warped.GetVisibility())
+    assert [display.GetVisibility() for display in shown] == [1, 1, 0]
+    host.click(ui.blendButton)
+    host.waitUntil(lambda: registration.widget.results.checks.current is None)
+    assert [display.GetVisibility() for display in shown] == [1, 1, 1]
+    assert all(display.GetVisibility2DFill() for display in shown)
+
+
 def test_leaving_the_module_gives_the_views_back(registration, load_module, sample):
     finished(registration)
     registration.host.waitUntil(lambda: registration.ui.blendButton.checked)
