@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from autofuse_engine.case_pool import map_cases, usable_cores
+from autofuse_engine.case_pool import CasePool, usable_cores
 from autofuse_engine.data.case_facts import CaseFacts, look_at_case
 from autofuse_engine.data.cases import CaseSource, Dataset, Problem
 from autofuse_engine.data.dataset import open_dataset
@@ -86,7 +86,8 @@ def check_dataset(
         CancelledError: if ``cancelled()`` became true.
     """
     dataset = open_dataset(path)
-    facts = look_at_cases(dataset, report, jobs=jobs, cancelled=cancelled)
+    with CasePool(jobs or worthwhile_jobs(dataset), cancelled) as pool:
+        facts = look_at_cases(dataset, pool, report)
     return DatasetReport(
         path=str(dataset.root),
         layout=dataset.layout,
@@ -98,14 +99,8 @@ def check_dataset(
     )
 
 
-def look_at_cases(
-    dataset: Dataset,
-    report: Report = silent,
-    *,
-    jobs: int | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> list[CaseFacts]:
-    """Facts of every case, in the dataset's order, read by several processes; see :func:`check_dataset`."""
+def look_at_cases(dataset: Dataset, pool: CasePool, report: Report = silent) -> list[CaseFacts]:
+    """Facts of every case, in the dataset's order; see :func:`check_dataset`."""
     found: dict[int, CaseFacts] = {}
 
     def done(index: int, outcome: CaseFacts | AutoFuseError) -> None:
@@ -116,7 +111,7 @@ def look_at_cases(
         found[index] = outcome
         report(Progress(stage="check", fraction=len(found) / len(dataset.cases), text=source.name))
 
-    map_cases(_look, dataset.cases, jobs=jobs or worthwhile_jobs(dataset), done=done, cancelled=cancelled)
+    pool.map(_look, dataset.cases, done)
     return [found[index] for index in range(len(dataset.cases))]
 
 

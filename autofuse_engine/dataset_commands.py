@@ -125,7 +125,7 @@ def _print_report(found: DatasetReport) -> None:
     counts = Counter(problem.severity for problem in found.problems)
     verdict = "The dataset cannot be used as it is." if found.has_errors else "The dataset can be used."
     console.print(
-        f"{verdict} {counts['error']} kinds of errors, {counts['warning']} of warnings.",
+        f"{verdict} Kinds of errors: {counts['error']}, of warnings: {counts['warning']}.",
         style="bold red" if found.has_errors else "bold green",
         highlight=False,
     )

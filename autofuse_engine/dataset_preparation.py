@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from autofuse_engine.case_pool import map_cases, usable_cores
+from autofuse_engine.case_pool import CasePool, usable_cores
 from autofuse_engine.data.case_alignment import AlignedCase, AlignmentTask, align_case
 from autofuse_engine.data.case_arrays import ArrayTask, store_case
 from autofuse_engine.data.case_facts import CaseFacts, look_at_case
@@ -67,16 +67,16 @@ def prepare_dataset(
         CancelledError: if ``cancelled()`` became true; the next run goes on from there.
     """
     config = config or PreparationConfig()
-    dataset = with_validation_cases(open_dataset(path), config.validation_percent, config.seed)
+    dataset = open_dataset(path)
     folder = PreparationFolder(Path(output), [case.name for case in dataset.cases])
     folder.make(dataset.root)
-    run = _Run(dataset, folder, config, report, jobs or usable_cores(), cancelled)
-    facts = run.look()
-    run.plan(facts)
-    run.align()
-    run.choose_grid()
-    cases = run.store()
-    run.finish(cases)
+    with CasePool(jobs or usable_cores(), cancelled) as pool:
+        run = _Run(dataset, folder, config, report, pool)
+        facts = run.look()
+        run.plan(facts)
+        run.align()
+        run.choose_grid()
+        run.finish(run.store())
     return PreparedDataset.open(output)
 
 
@@ -99,24 +99,20 @@ class _Run:
         folder: PreparationFolder,
         config: PreparationConfig,
         report: Report,
-        jobs: int,
-        cancelled: Callable[[], bool],
+        pool: CasePool,
     ) -> None:
         self._dataset, self._folder, self._config = dataset, folder, config
-        self._report, self._jobs, self._cancelled = report, jobs, cancelled
+        self._report, self._pool = report, pool
         self._source_keys = {case.name: source_key(case) for case in dataset.cases}
 
     def look(self) -> list[CaseFacts]:
-        """Facts of every case; a dataset with errors goes no further."""
+        """Facts of every case, validation cases drawn; a dataset with errors goes no further."""
         tasks = {case.name: case for case in self._dataset.cases}
         keys = {name: key_of("look", _STEPS, self._source_keys[name]) for name in tasks}
         step = _Step(stage="check", start=0.0, end=_LOOKED, work=_look)
         kept = {name: (self._folder.record(name, "look"), key) for name, key in keys.items()}
         outcomes = self._each(step, {name: (tasks[name], *kept[name]) for name in tasks}, kept)
-        facts = [
-            replace(CaseFacts.from_dict(outcomes[case.name]), split=case.split, group=case.group)
-            for case in self._dataset.cases
-        ]
+        facts = self._facts(outcomes)
         errors = [problem for problem in problems_of(self._dataset, facts) if problem.severity == "error"]
         if errors:
             more = f" There are {len(errors) - 1} more kinds of errors." if len(errors) > 1 else ""
@@ -125,7 +121,11 @@ class _Run:
                 f"The dataset {self._dataset.root} has errors: {errors[0].text}{more}",
                 f"{errors[0].hint} 'autofuse dataset check' lists everything.",
             )
-        return facts
+        config = self._config
+        self._dataset = with_validation_cases(
+            self._dataset, config.validation_percent, config.seed, {case.name: case.image_sha256 for case in facts}
+        )
+        return self._facts(outcomes)
 
     def plan(self, facts: list[CaseFacts]) -> None:
         """Choose reference, spacing and label groups."""
@@ -251,6 +251,12 @@ class _Run:
         arrays = [array for case in cases for array in (case.image, case.labelmap) if array is not None]
         self._folder.remove_others(array.file for array in arrays)
 
+    def _facts(self, outcomes: Mapping[str, Any]) -> list[CaseFacts]:
+        return [
+            replace(CaseFacts.from_dict(outcomes[case.name]), split=case.split, group=case.group)
+            for case in self._dataset.cases
+        ]
+
     def _each(
         self,
         step: _Step,
@@ -281,8 +287,7 @@ class _Run:
             fraction = step.start + (step.end - step.start) * share
             self._report(Progress(stage=step.stage, fraction=fraction, text=name))
 
-        items = [tasks[name] for name in names]
-        map_cases(step.work, items, jobs=self._jobs, done=done, cancelled=self._cancelled)
+        self._pool.map(step.work, [tasks[name] for name in names], done)
         if failed:
             name, error = min(failed.items())
             raise InputError(
