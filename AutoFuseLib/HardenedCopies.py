@@ -14,7 +14,7 @@ from vtk.util import numpy_support
 from AutoFuseLib.ArrayFiles import arrayOf
 from AutoFuseLib.Geometry import Grid, rasFromIjkOf, setRasFromIjk
 from AutoFuseLib.Resampling import Reslicer, resliceSlabs
-from AutoFuseLib.SegmentLayers import BINARY_LABELMAP, ownFromIjkOf
+from AutoFuseLib.SegmentLayers import BINARY_LABELMAP, filledBox, ownFromIjkOf
 from AutoFuseLib.Steps import Steps
 
 
@@ -139,12 +139,15 @@ def _movedLabelsSteps(data: Any, fromWorld: Any, grid: Grid) -> Steps[Any]:
         return image
     reslicer = Reslicer(data, ownFromIjkOf(data), grid, through=fromWorld, linear=False)
     yield from _filledSteps(image, reslicer, grid, 1)
-    image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(np.asarray(grid.rasFromIjk)))
-    extent = [0] * 6
-    if slicer.vtkOrientedImageDataResample.CalculateEffectiveExtent(image, extent):
-        image.Crop(extent)
+    box = filledBox(arrayOf(image))
+    cropped = slicer.vtkOrientedImageData()
+    if box.k.start < box.k.stop:
+        cropped.SetExtent(*(end for side in (box.i, box.j, box.k) for end in (side.start, side.stop - 1)))
+        cropped.AllocateScalars(image.GetScalarType(), 1)
+        arrayOf(cropped)[...] = arrayOf(image)[box]
+    cropped.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(np.asarray(grid.rasFromIjk)))
     yield
-    return image
+    return cropped
 
 
 def _movedSurface(data: Any, fromWorld: Any) -> Any:
@@ -166,11 +169,15 @@ def _newCopy(node: Any, className: str, name: str) -> Any:
 
 
 def _copyDisplay(node: Any, copy: Any) -> None:
+    """A display like the original's; the window of a volume is its window too, not computed again."""
     original = node.GetDisplayNode()
-    copy.CreateDefaultDisplayNodes()
-    display = copy.GetDisplayNode()
-    if original is None or display is None or original.GetClassName() != display.GetClassName():
+    if original is None:
+        copy.CreateDefaultDisplayNodes()
         return
+    display = slicer.mrmlScene.AddNewNodeByClass(original.GetClassName())
     display.CopyContent(original)
+    if hasattr(display, "SetAutoWindowLevel"):
+        display.SetAutoWindowLevel(False)
     if original.GetColorNodeID():
         display.SetAndObserveColorNodeID(original.GetColorNodeID())
+    copy.SetAndObserveDisplayNodeID(display.GetID())

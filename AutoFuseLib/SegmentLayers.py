@@ -86,7 +86,7 @@ class _Layer:
         if isinstance(fromWorld, np.ndarray):
             referenceFromOwn = np.linalg.inv(fromWorld @ reference.rasFromIjk) @ ownFromIjk
             self._offset = _wholeShift(referenceFromOwn, shapeOf(image))
-            self._box = _boxAround(referenceFromOwn, _filledBox(self._array), reference.shape)
+            self._box = _boxAround(referenceFromOwn, filledBox(self._array), reference.shape)
         self._reslicer = Reslicer(image, ownFromIjk, reference, through=fromWorld, linear=False)
 
     def addTo(self, slab: NDArray, part: slice) -> None:
@@ -114,7 +114,7 @@ def ownFromIjkOf(image: Any) -> NDArray[np.float64]:
     return slicer.util.arrayFromVTKMatrix(matrix) @ first
 
 
-def _filledBox(array: NDArray) -> Box:
+def filledBox(array: NDArray) -> Box:
     """The smallest box with all voxels that are not zero; empty if there are none."""
     slices = np.flatnonzero(array.any(axis=(1, 2)))
     if not len(slices):
