@@ -43,7 +43,11 @@ class AlignedCase:
         """Read back what ``asdict`` and JSON made of it."""
         shown, labelled = content["boxes"]["shown"], content["boxes"]["labelled"]
         matrix = tuple(tuple(row) for row in content["case_from_reference_ras"])
-        boxes = CaseBoxes(shown=_box(shown), labelled=None if labelled is None else _box(labelled))
+        boxes = CaseBoxes(
+            shown=_box(shown),
+            labelled=None if labelled is None else _box(labelled),
+            filled=content["boxes"]["filled"],
+        )
         return cls(case_from_reference_ras=matrix, boxes=boxes)
 
     @property

@@ -18,6 +18,7 @@ from autofuse_engine.errors import InputError
 _POINTS = 200_000
 _STRAY_PERCENT = 0.5  # of a case's foreground voxels may lie outside of its box on each side
 _STRAY_CASES_PERCENT = 2.0  # of the cases may reach beyond the common box on each side
+_FACES_OF_A_CROP = 4
 _MOST_VOXELS = 512**3
 _SIDES = {letter: axis for axis, letters in enumerate(("RL", "AP", "SI")) for letter in letters}
 
@@ -32,10 +33,15 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseBoxes:
-    """What a case shows, and what its labels mark, where it has any."""
+    """What a case shows, and what its labels mark, where it has any.
+
+    ``filled`` says that the foreground reaches the faces of the image, as in a crop: its box is then that of the
+    field of view, which may end anywhere.
+    """
 
     shown: Box
     labelled: Box | None = None
+    filled: bool = False
 
 
 def most_usual_case(facts: Sequence[CaseFacts]) -> str:
@@ -76,13 +82,14 @@ def boxes_of(
 ) -> CaseBoxes:
     """Where the foreground of an aligned case lies; ``labels`` holds only those that are kept."""
     axes_from_ijk = np.linalg.inv(ras_from_axes) @ np.linalg.inv(case_from_reference_ras) @ image.ras_from_ijk
-    shown = map_points(axes_from_ijk, _sampled(foreground(image.array)))
-    low, high = np.percentile(shown, (_STRAY_PERCENT, 100 - _STRAY_PERCENT), axis=0)
+    mask = foreground(image.array)
+    low, high = np.percentile(map_points(axes_from_ijk, _sampled(mask)), (_STRAY_PERCENT, 100 - _STRAY_PERCENT), axis=0)
     marked = None
     if labels is not None and labels.array.any():
         corners = map_points(axes_from_ijk, _outermost(labels.array != 0))
         marked = Box(low_mm=_three(corners.min(axis=0)), high_mm=_three(corners.max(axis=0)))
-    return CaseBoxes(shown=Box(low_mm=_three(low), high_mm=_three(high)), labelled=marked)
+    shown = Box(low_mm=_three(low), high_mm=_three(high))
+    return CaseBoxes(shown=shown, labelled=marked, filled=_faces_reached(mask) >= _FACES_OF_A_CROP)
 
 
 def common_grid(
@@ -94,8 +101,8 @@ def common_grid(
 ) -> Grid:
     """The grid around all cases, or of the wished size about the middle of that box.
 
-    The box leaves out what few cases show, but never a label. Where the spacing is that of the reference, voxels
-    coincide with the reference's.
+    The box leaves out what few cases show, and of crops what less than half of them show, but never a label. Where
+    the spacing is that of the reference, voxels coincide with the reference's.
 
     Args:
         boxes: of every case.
@@ -107,8 +114,12 @@ def common_grid(
     Raises:
         InputError: ``grid-too-large``.
     """
-    low = np.percentile([box.shown.low_mm for box in boxes], _STRAY_CASES_PERCENT, axis=0)
-    high = np.percentile([box.shown.high_mm for box in boxes], 100 - _STRAY_CASES_PERCENT, axis=0)
+    sides = [
+        _common_sides([box.shown for box in boxes if box.filled == filled], 50.0 if filled else _STRAY_CASES_PERCENT)
+        for filled in (False, True)
+        if any(box.filled == filled for box in boxes)
+    ]
+    low, high = np.min([low for low, _ in sides], axis=0), np.max([high for _, high in sides], axis=0)
     for box in boxes:
         if box.labelled is not None:
             low, high = np.minimum(low, box.labelled.low_mm), np.maximum(high, box.labelled.high_mm)
@@ -140,6 +151,19 @@ def holds(grid: Grid, ras_from_axes: NDArray[np.float64], box: Box) -> bool:
         np.full(3, -0.5), np.array(grid.shape[::-1]) - 0.5
     ))  # fmt: skip
     return bool((np.array(box.low_mm) >= low).all() and (np.array(box.high_mm) <= high).all())
+
+
+def _common_sides(boxes: Sequence[Box], stray_percent: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of a box beyond which so many percent of the boxes reach, on each side."""
+    low = np.percentile([box.low_mm for box in boxes], stray_percent, axis=0)
+    high = np.percentile([box.high_mm for box in boxes], 100 - stray_percent, axis=0)
+    return low, high
+
+
+def _faces_reached(mask: NDArray[np.bool_]) -> int:
+    """On how many of the six faces of the image more than half of the voxels are foreground."""
+    faces = (mask[0], mask[-1], mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1])
+    return sum(float(face.mean()) > 0.5 for face in faces)
 
 
 def _sampled(mask: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -85,6 +85,24 @@ def test_boxes_agree_with_the_closed_form() -> None:
     assert (np.array(outside) < 2.4).all(), "and less than one voxel from their surface"
 
 
+def test_crops_count_by_what_half_of_them_show_and_a_label_always_counts() -> None:
+    """Noise fills the images to their faces: fields of view of 40 to 76 mm, of which the median is 58."""
+    rng = np.random.default_rng(0)
+    axes, boxes = np.eye(4), []
+    for number in range(7):
+        side = 40 + 6 * number
+        matrix = np.eye(4)
+        matrix[:3, 3] = -(side - 1) / 2
+        image = Volume(array=rng.normal(500, 99, (side, side, side)), ras_from_ijk=matrix)
+        labels = image.with_array(np.zeros(image.shape, np.uint8))
+        labels.array[side // 2, side // 2, side - 1 if number == 6 else side // 2] = 1
+        boxes.append(boxes_of(image, labels, axes, np.eye(4)))
+    assert all(box.filled for box in boxes)
+    assert not grid_of([0], (2.0, 2.0, 2.0))[2][0].filled
+    grid = common_grid(boxes, axes, np.ones(3), (1.0, 1.0, 1.0), PreparationConfig(margin_vox=0))
+    assert grid.shape == (64, 64, 80), "58 voxels need 64, and along i the label at 37.5 mm needs more"
+
+
 def test_at_the_reference_spacing_voxels_coincide() -> None:
     grid, _, _ = grid_of([0, 3], (1.9, 2.1, 2.4))
     indices = map_points(np.linalg.inv(egg(0)[0].ras_from_ijk), map_points(grid.ras_from_ijk, np.array([[3, 5, 7]])))
