@@ -16,6 +16,7 @@ from autofuse_engine.configs import INITIAL_ALIGNMENTS, SIMILARITIES, Registrati
 from autofuse_engine.dataset_arguments import add_dataset_commands
 from autofuse_engine.errors import AutoFuseError, CancelledError, InputError
 from autofuse_engine.terminal import make_streams_safe, print_error
+from autofuse_engine.training_arguments import add_training_commands, with_run_command
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -26,6 +27,7 @@ _EPILOG = """examples:
   autofuse apply result/transform.h5 moving_labels.nii.gz -r fixed.nii.gz -o labels.nii.gz --labels
   autofuse dataset check my_images/
   autofuse dataset prepare my_images/ -o prepared --spacing 2
+  autofuse train --preset brain-unsupervised --dataset prepared --run-dir run
   autofuse demo
 
 exit codes: 0 done, 1 unexpected failure, 2 something that you can correct, 130 cancelled
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make_streams_safe()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads; why: docs/decisions/0034
     try:
-        options = build_parser().parse_args(given)
+        options = build_parser().parse_args(with_run_command(given))
         return options.command(options)
     except AutoFuseError as error:
         return _fail(error, given)
@@ -89,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     made = add(kinds, "delete", _models_delete, "Delete a model that you imported.")
     made.add_argument("name", metavar="NAME", help="name of the model")
     add_dataset_commands(commands, add)
+    add_training_commands(commands, add)
     add(commands, "networks", _networks, "List the network architectures with their numbers of parameters.")
     made = add(commands, "demo", _demo, "Generate a pair of images, register it, and show the result.")
     made.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo")

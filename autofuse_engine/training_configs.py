@@ -11,6 +11,7 @@ from autofuse_engine.configs import SIMILARITIES, Config, NetworkConfig, Similar
 from autofuse_engine.dataset_configs import PAIR_KINDS, PairKind
 
 Precision = Literal["float32", "bfloat16"]
+_REGULARITY = ("folding", "smoothness", "varying_smoothness", "weight_prior")
 PAPER_VOXELS = 144 * 192 * 160
 """Voxels of the paper's images: the folding term, which the paper sums, is a mean here."""
 SEGMENTATION_TERMS: Mapping[str, tuple[str, ...]] = {
@@ -32,6 +33,9 @@ class LossConfig(Config):
     ``max(0, -J)``; the default equals the paper's weight 1e-5 of a sum over 144 x 192 x 160 voxels.
     ``segmentation`` weighs what teaches the segmentation (two terms), ``fusion`` what lets segmentation and
     registration teach each other (three terms). ``similarity_radius`` belongs to the windows of local NCC.
+    ``smoothness`` weighs the squared gradient of the displacement, for networks that predict it. Of networks with
+    ``varying_regularity`` only: ``varying_smoothness`` and ``weight_prior``, g and b of ``losses.spatially_varying``;
+    conditional networks draw both anew at each step instead.
     """
 
     similarity: Similarity = "lncc"
@@ -40,6 +44,10 @@ class LossConfig(Config):
     kl: float = 0.01
     kl_smoothness: float = 50.0
     folding: float = 1e-5 * PAPER_VOXELS
+    smoothness: float = 0.0
+    varying_smoothness: float = 3.35
+    weight_prior: float = 0.18
+    weight_prior_kind: Literal["beta", "normal"] = "beta"
     segmentation: float = 1.0
     fusion: float = 1.0
 
@@ -48,21 +56,30 @@ class LossConfig(Config):
         _whole(self, "similarity_radius", 1, 20)
         for name in ("similarity_weight", "kl_smoothness"):
             _number(self, name, 0.0, 1e6, above=True)
-        for name in ("kl", "folding", "segmentation", "fusion"):
+        for name in ("kl", *_REGULARITY, "segmentation", "fusion"):
             _number(self, name, 0.0, 1e6)
+        kind = self.weight_prior_kind
+        _require(kind in ("beta", "normal"), "weight_prior_kind is beta or normal", kind)
 
     def weights(self) -> dict[str, float]:
         """Weight of each term of :func:`term_names`."""
         teach = dict.fromkeys(("moving_segmentation", "fixed_segmentation"), self.segmentation)
-        fuse = dict.fromkeys(SEGMENTATION_TERMS.keys() - teach.keys(), self.fusion)
-        return {"similarity": self.similarity_weight, "kl": self.kl, "folding": self.folding, **teach, **fuse}
+        fuse = {name: self.fusion for name in SEGMENTATION_TERMS if name not in teach}
+        regular = {name: getattr(self, name) for name in _REGULARITY}
+        return {"similarity": self.similarity_weight, "kl": self.kl, **regular, **teach, **fuse}
 
 
 def term_names(losses: LossConfig, network: NetworkConfig) -> tuple[str, ...]:
     """The terms that a run records, in order."""
-    names = ("similarity", "kl", "folding", *(SEGMENTATION_TERMS if network.classes else ()))
     weights = losses.weights()
-    return tuple(name for name in names if weights[name] > 0)
+    left_out = {name for name, weight in weights.items() if weight == 0}
+    if network.field != "velocity":
+        left_out.add("kl")
+    if not network.varying_regularity:
+        left_out |= {"varying_smoothness", "weight_prior"}
+    if not network.classes:
+        left_out |= SEGMENTATION_TERMS.keys()
+    return tuple(name for name in weights if name not in left_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +176,14 @@ class TrainingConfig(Config):
     def steps(self) -> int:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """Number of the stage to which a step belongs, counted from 0 both, and the step's number within it."""
+        for number, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return number, step
+            step -= stage.steps
+        raise ValueError(f"a step lies below {self.steps}, received one that is {step} beyond")
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> TrainingConfig:

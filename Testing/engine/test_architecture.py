@@ -13,10 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "autofuse_engine"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs", "training_configs", "training_presets"),
+    ("configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs", "training_configs", "training_presets",
+     "run_folder", "run_lock"),
     ("spatial",),
     ("networks", "losses", "metrics"),
-    ("data", "checkpoint", "official_import", "official_names", "devices", "memory"),
+    ("data", "checkpoint", "training_state", "official_import", "official_names", "devices", "memory"),
     (
         "registration",
         "case_pool",
@@ -30,10 +31,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "assessment",
         "application",
         "training",
+        "training_export",
+        "training_pairs",
+        "training_step",
+        "network_displacement",
+        "distributed",
+        "run_records",
+        "validation",
         "evaluation",
     ),
     ("__main__", "cli", "commands", "model_commands", "dataset_arguments", "dataset_commands", "demo", "benchmark", "worker", "worker_jobs", "terminal",
-     "interruption", "job_files", "overview", "overview_pictures", "overview_planes"),
+     "interruption", "training_arguments", "training_commands", "training_terminal", "job_files", "overview", "overview_pictures", "overview_planes"),
 )  # fmt: skip
 """Modules and packages of the engine from the words (0) to the doors (5); a new one is entered here first."""
 
@@ -162,6 +170,26 @@ def test_slicer_code_imports_only_words_of_the_engine_and_no_torch() -> None:
                 assert name.split(".")[0] != "torch", path
                 part = engine_part(name)
                 assert part is None or layer_of(part) == 0, f"{path} imports {name}"
+
+
+def test_modules_of_slicer_do_not_import_each_other_and_their_files_are_shells() -> None:
+    modules = ("AutoFuseRegistration", "AutoFuseTraining")
+    for module in modules:
+        others = {other for other in modules if other != module}
+        for path in (ROOT / module).rglob("*.py"):
+            tops = {name.split(".")[0].removesuffix("Lib") for name in imported_names(tree_of(path))}
+            assert not tops & others, path
+        shell = ROOT / module / f"{module}.py"
+        assert not shell.exists() or len(shell.read_text(encoding="utf-8").splitlines()) < 200
+
+
+def test_slicer_code_imports_nothing_that_slicer_does_not_bring() -> None:
+    known = {"slicer", "qt", "ctk", "vtk", "numpy", "autofuse_engine", "SampleData", "PyTorchUtils", "packaging"}
+    own = {"AutoFuseLib", "AutoFuseRegistrationLib", "AutoFuseTrainingLib", "__future__", ""}
+    for folder in ("AutoFuseLib", "AutoFuseRegistration", "AutoFuseTraining"):
+        for path in (ROOT / folder).rglob("*.py"):
+            tops = {name.split(".")[0] for name in imported_names(tree_of(path))}
+            assert tops <= known | own | set(sys.stdlib_module_names), (path, tops)
 
 
 def test_the_words_load_without_any_third_party_package() -> None:

@@ -11,8 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from autofuse_engine.configs import Similarity
 from autofuse_engine.losses.overlap import LEAST_PROBABILITY, focal_dice_from_sums, overlap_sums
-from autofuse_engine.losses.regularity import folding_penalty, kl_divergence
+from autofuse_engine.losses.regularity import folding_penalty, kl_divergence, squared_gradient
 from autofuse_engine.losses.similarity import local_ncc, mean_squared_error, mind_ssc
+from autofuse_engine.losses.spatially_varying import beta_prior, normal_prior, weighted_squared_gradient
 from autofuse_engine.spatial.warp import warp
 from autofuse_engine.training_configs import SEGMENTATION_TERMS, LossConfig
 
@@ -28,7 +29,9 @@ class Outcome:
         moving: same shape.
         displacement_vox: ``(1, 3, D, H, W)``, voxels.
         velocity_mean: ``(1, 3, D/2, H/2, W/2)``, voxels of that grid.
-        velocity_log_variance: same shape.
+        velocity_log_variance: same shape, or None for a network that knows no spread.
+        regularity_weight: ``(1, 1, D, H, W)`` in (0, 1], how much smoothness counts, or None.
+        varying_weights: weights of smoothness and prior in place of those of the configuration, ``(1,)`` each.
         fixed_logits: ``(1, K, D, H, W)``, or None for a network that does not segment.
         moving_logits: likewise.
         fixed_labels: ``(1, 1, D, H, W)``, integer classes 0..K-1, or None where nobody knows them.
@@ -39,7 +42,9 @@ class Outcome:
     moving: Tensor
     displacement_vox: Tensor
     velocity_mean: Tensor
-    velocity_log_variance: Tensor
+    velocity_log_variance: Tensor | None = None
+    regularity_weight: Tensor | None = None
+    varying_weights: tuple[Tensor, Tensor] | None = None
     fixed_logits: Tensor | None = None
     moving_logits: Tensor | None = None
     fixed_labels: Tensor | None = None
@@ -52,19 +57,31 @@ def objective(outcome: Outcome, config: LossConfig) -> tuple[Tensor, dict[str, T
     Terms are those of ``training_configs.term_names``. A segmentation term whose label is missing is left out, and so
     are terms of weight 0. Always in float32.
     """
-    weights = config.weights()
+    weights: dict[str, float | Tensor] = dict(config.weights())
+    active = {name for name, weight in config.weights().items() if weight > 0}
     terms: dict[str, Tensor] = {}
     warped = warp(outcome.moving.float(), outcome.displacement_vox.float())
     terms["similarity"] = _similarity(config.similarity, config.similarity_radius)(outcome.fixed.float(), warped)
-    if weights["kl"] > 0:
-        mean, log_variance = outcome.velocity_mean.float(), outcome.velocity_log_variance.float()
-        terms["kl"] = kl_divergence(mean, log_variance, config.kl_smoothness)
-    if weights["folding"] > 0:
-        terms["folding"] = folding_penalty(outcome.displacement_vox.float())
+    displacement = outcome.displacement_vox.float()
+    if "kl" in active and outcome.velocity_log_variance is not None:
+        spread = outcome.velocity_log_variance.float()
+        terms["kl"] = kl_divergence(outcome.velocity_mean.float(), spread, config.kl_smoothness)
+    if "folding" in active:
+        terms["folding"] = folding_penalty(displacement)
+    if "smoothness" in active:
+        terms["smoothness"] = squared_gradient(displacement) / 3
+    if outcome.regularity_weight is not None:
+        terms["varying_smoothness"] = weighted_squared_gradient(displacement, outcome.regularity_weight).mean()
+        prior = beta_prior if config.weight_prior_kind == "beta" else normal_prior
+        terms["weight_prior"] = prior(outcome.regularity_weight).mean()
+        if outcome.varying_weights is not None:
+            weights |= zip(("varying_smoothness", "weight_prior"), outcome.varying_weights, strict=True)
+            active |= {"varying_smoothness", "weight_prior"}
     if outcome.fixed_logits is not None and outcome.moving_logits is not None:
-        wanted = [name for name in SEGMENTATION_TERMS if weights[name] > 0]
+        wanted = [name for name in SEGMENTATION_TERMS if name in active]
         terms |= segmentation_terms(outcome, wanted)
-    total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+    terms = {name: value for name, value in terms.items() if name in active}
+    total = torch.stack([(weights[name] * value).reshape(()) for name, value in terms.items()]).sum()
     return total, terms
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from autofuse_engine.networks.blocks import convolve, convolve_activate_normalise
@@ -36,8 +37,10 @@ class FieldHead(nn.Module):
             x = convolve_activate_normalise([x], self.shared)
         # The last convolutions may be of higher precision than the rest, see network_for_inference.
         x = x.to(self.mean.weight.dtype)
-        spread = convolve(x, self.log_variance) if log_variance and self.log_variance is not None else None
-        return convolve(x, self.mean), spread
+        # Under autocast too: the field keeps its digits.
+        with torch.autocast(x.device.type, enabled=False):
+            spread = convolve(x, self.log_variance) if log_variance and self.log_variance is not None else None
+            return convolve(x, self.mean), spread
 
     def keep_digits(self) -> None:
         """Bring the last convolutions to float32, whatever the precision of the others."""

@@ -1,0 +1,107 @@
+"""Make a model of a checkpoint: weights and a card that says how it was trained, ready for ``register``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from autofuse_engine import catalog
+from autofuse_engine.checkpoint import save_checkpoint
+from autofuse_engine.configs import NetworkConfig
+from autofuse_engine.errors import FileError
+from autofuse_engine.model_card import IntendedUse, ModelCard, Preprocessing, Storage
+from autofuse_engine.networks.build import build_network
+from autofuse_engine.run_folder import RunFolder
+from autofuse_engine.training_state import read_state, restore
+
+_CITATION = (
+    "Meng M, Bi L, Fulham M, Feng D, Kim J. AutoFuse: Automatic fusion networks for deformable medical image "
+    "registration. Pattern Recognition, 2024."
+)
+
+
+def export_model(
+    run_folder: str | Path,
+    name: str,
+    *,
+    checkpoint: Literal["best", "last"] = "best",
+    folder: str | Path | None = None,
+    overwrite: bool = False,
+    title: str = "",
+    licence: str = "",
+    intended_use: IntendedUse | None = None,
+    storage: Storage = "float32",
+) -> Path:
+    """Write the model that a run has come to; the run may be going on.
+
+    Args:
+        run_folder: of the run.
+        name: of the new model.
+        checkpoint: ``best`` by validation, or ``last``.
+        folder: where the model goes; None means the user's models.
+        overwrite: whether a model of that name may be replaced.
+        title: one line for people.
+        licence: of the weights; empty means what the dataset says of itself.
+        intended_use: modality and body part.
+        storage: number format of the weights.
+
+    Returns:
+        The path of the new weights file.
+
+    Raises:
+        FileError: ``run-not-found``, ``run-checkpoint-missing``, ``run-checkpoint-invalid``, ``output-not-writable``.
+        ModelError: ``model-name``, ``model-exists``, ``model-not-finite``.
+    """
+    run = RunFolder(run_folder)
+    run.read_config()
+    path = run.best if checkpoint == "best" else run.last
+    weights_path, _ = catalog.files_for(name, folder, overwrite=overwrite)
+    tensors, facts = read_state(path)
+    try:
+        card = _card(name, title, licence, intended_use, checkpoint, facts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(
+            "run-checkpoint-invalid",
+            f"The checkpoint {path} does not say what a model needs to know ({error}).",
+            "Export it with the version of AutoFuse that wrote it.",
+        ) from error
+    network = build_network(card.network)
+    restore(path, tensors, network)
+    return save_checkpoint(network, card, weights_path.parent, storage)
+
+
+def _card(
+    name: str, title: str, licence: str, intended_use: IntendedUse | None, checkpoint: str, facts: dict[str, Any]
+) -> ModelCard:
+    config, dataset, place = facts["config"], facts["dataset"], facts["place"]
+    preprocessing = Preprocessing.from_dict(dataset["preprocessing"])
+    spacing = min(preprocessing.spacing_mm)
+    return ModelCard(
+        name=name,
+        title=title or f"Trained on {dataset.get('name') or 'a dataset without a name'}",
+        network=NetworkConfig.from_dict(config["network"]),
+        preprocessing=preprocessing,
+        training={
+            "checkpoint": checkpoint,
+            "step": place["step"],
+            "validation": place["best"] if checkpoint == "best" else {"best": place["best"]},
+            "dataset": {key: value for key, value in dataset.items() if key not in ("preprocessing", "labels")},
+            "classes": [{"value": 0, "name": "background"}, *_classes(config, dataset)],
+            "config": {key: value for key, value in config.items() if key not in ("network", "dataset", "device")},
+            "engine": facts["engine"],
+            "torch": facts["torch"],
+        },
+        licence=licence or str(dataset.get("licence") or ""),
+        attribution=str(dataset.get("reference") or ""),
+        citation=_CITATION,
+        intended_use=intended_use or IntendedUse(spacing_mm=spacing),
+        not_for=("Clinical decisions",),
+    )
+
+
+def _classes(config: dict[str, Any], dataset: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the values of the model's segmentations mean; none for a model that does not segment."""
+    if not config["network"].get("classes"):
+        return []
+    labels = sorted(dataset["labels"], key=lambda label: label["value"])
+    return [{"value": number, "name": label["name"]} for number, label in enumerate(labels, start=1)]
