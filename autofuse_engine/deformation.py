@@ -14,9 +14,10 @@ from autofuse_engine.data.preprocessing import Grid
 from autofuse_engine.data.transform import GridStep, MatrixStep, SpatialTransform
 from autofuse_engine.data.volume import Volume, map_points
 from autofuse_engine.spatial.grid import voxel_map
-from autofuse_engine.spatial.integrate import integrate, polish_inverse
+from autofuse_engine.spatial.integrate import integrate, invert, polish_inverse
 from autofuse_engine.spatial.jacobian import folding, jacobian_determinant
 from autofuse_engine.spatial.resample import resample, resample_displacement
+from autofuse_engine.spatial.warp import compose
 
 _SQUARINGS = 7
 _LEAST_TAPER_VOXELS = 4
@@ -39,17 +40,22 @@ class Deformation:
     inverse_vox: Tensor
 
 
-def deform(velocity_vox: Tensor, grid: Grid) -> Deformation:
+def deform(velocity_vox: Tensor, grid: Grid, displacement_vox: Tensor | None = None) -> Deformation:
     """Taper the velocity to zero beyond the grid, integrate it forwards and backwards, and polish the inverse.
 
     Args:
         velocity_vox: ``(1, 3, D, H, W)``, voxels of ``grid``.
         grid: the working grid.
+        displacement_vox: same shape; a predicted displacement that follows the flow of the velocity. Its inverse is
+            found by iteration; where it folds there is none, and the field stored is the closest that was found.
     """
-    width = _taper_width(velocity_vox)
+    width = max(_taper_width(field) for field in (velocity_vox, displacement_vox) if field is not None)
     tapered = taper(velocity_vox, width)
-    displacement = integrate(tapered, _SQUARINGS)
-    inverse = polish_inverse(displacement, integrate(-tapered, _SQUARINGS))
+    displacement, inverse = integrate(tapered, _SQUARINGS), integrate(-tapered, _SQUARINGS)
+    if displacement_vox is not None:
+        predicted = taper(displacement_vox, width)
+        displacement, inverse = compose(displacement, predicted), compose(invert(predicted), inverse)
+    inverse = polish_inverse(displacement, inverse)
     return Deformation(grid=grid.padded(width), displacement_vox=displacement.cpu(), inverse_vox=inverse.cpu())
 
 
@@ -160,6 +166,14 @@ def uncertainty(samples_vox: tuple[Tensor, ...], velocity_vox: Tensor, grid: Gri
     deviation = variance.sum(dim=1, keepdim=True).sqrt()
     on_fixed = resample(deviation, voxel_map(fixed.ras_from_ijk, grid.ras_from_ijk), fixed.shape)
     return fixed.with_array(on_fixed[0, 0].numpy(), "uncertainty")
+
+
+def regularity_map(weight: Tensor | None, grid: Grid, fixed: Volume) -> Volume | None:
+    """How much smoothness counts, ``(1, 1, D, H, W)`` of ``grid``, on the fixed grid; 1 beyond; None without one."""
+    if weight is None:
+        return None
+    freedom = resample(1 - weight, voxel_map(fixed.ras_from_ijk, grid.ras_from_ijk), fixed.shape)
+    return fixed.with_array((1 - freedom)[0, 0].cpu().numpy(), "regularity weight")
 
 
 def inverse_consistency_mm(

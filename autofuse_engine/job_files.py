@@ -30,6 +30,7 @@ _IMAGES = (
     "uncertainty",
     "fixed_segmentation",
     "moving_segmentation",
+    "regularity_weight",
 )
 RESULT_NAMES = (
     *(f"{name}.{ending}" for name in ("transform", "inverse") for ending in TRANSFORM_FORMATS),

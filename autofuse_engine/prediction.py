@@ -14,6 +14,7 @@ from autofuse_engine.errors import ModelError
 from autofuse_engine.model_card import ModelCard
 from autofuse_engine.networks.build import Precision, network_for_inference
 from autofuse_engine.networks.network import sample_velocity
+from autofuse_engine.networks.regularizer import code_for_smoothness
 from autofuse_engine.spatial.integrate import integrate
 from autofuse_engine.spatial.smooth import enlarge_field
 
@@ -60,11 +61,16 @@ class Prediction:
     """What a network says of a pair, at full resolution.
 
     Attributes:
-        velocity_vox: ``(1, 3, D, H, W)``, voxels: the mean of the predicted distribution.
+        velocity_vox: ``(1, 3, D, H, W)``, voxels: the mean of the predicted distribution; zero for a model that
+            predicts the displacement.
         samples_vox: draws of the velocity minus its mean, each ``(1, 3, D, H, W)``.
         gate_means: one entry per fusion gate: stage, level, mean weight of the pair path.
         fixed_classes: ``(D, H, W)``, uint8, most probable class of each voxel; None where the model does not segment.
         moving_classes: the same for the aligned moving image, on the same grid.
+        displacement_vox: ``(1, 3, D, H, W)``, voxels, for a model that predicts the displacement; it follows the flow
+            of the velocity. None for all others.
+        regularity_weight: ``(1, 1, D, H, W)`` in (0, 1], how much smoothness counts at each voxel; None where the
+            model does not learn it.
     """
 
     velocity_vox: Tensor
@@ -72,27 +78,34 @@ class Prediction:
     gate_means: list[dict[str, Any]]
     fixed_classes: Tensor | None = None
     moving_classes: Tensor | None = None
+    displacement_vox: Tensor | None = None
+    regularity_weight: Tensor | None = None
 
 
-def predict(model: ReadyModel, fixed: Tensor, moving: Tensor, *, samples: int = 0, seed: int = 0) -> Prediction:
+def predict(
+    model: ReadyModel, fixed: Tensor, moving: Tensor, *, samples: int = 0, seed: int = 0, smoothness: float = 1.0
+) -> Prediction:
     """One forward pass, and draws from the predicted distribution.
 
     Args:
         model: from :class:`ModelCache`.
         fixed: ``(1, 1, D, H, W)``, intensities in [0, 1]; sides are multiples of the network's.
         moving: same shape, initially aligned.
-        samples: number of draws.
+        samples: number of draws; a model that predicts the displacement has none to give.
         seed: of the draws.
+        smoothness: 0.1 to 10; sets the code of a conditional model, others do without.
     """
+    config = model.card.network
     dtype = torch.bfloat16 if model.precision == "bfloat16" else torch.float32
     with torch.inference_mode():
         images = [image.to(model.device, dtype) for image in (fixed, moving)]
-        output = model.network(*images, log_variance=samples > 0)
-    align_corners = model.card.network.align_corners
+        code = code_for_smoothness(smoothness) if config.conditional else None
+        output = model.network(*images, log_variance=samples > 0, code=code)
     shape = fixed.shape[2:]
+    samples = 0 if output.is_displacement else samples
 
     def whole(field: Tensor) -> Tensor:
-        return enlarge_field(field.float().clone(), shape, align_corners=align_corners)
+        return enlarge_field(field.float().clone(), shape, align_corners=config.align_corners)
 
     mean = output.velocity_mean.float()
     generator = torch.Generator(device=mean.device).manual_seed(seed)
@@ -105,12 +118,15 @@ def predict(model: ReadyModel, fixed: Tensor, moving: Tensor, *, samples: int = 
         None if logits is None else logits[0].argmax(dim=0).to(torch.uint8)
         for logits in (output.fixed_logits, output.moving_logits)
     )
+    field = whole(mean)
     return Prediction(
-        velocity_vox=whole(mean),
+        velocity_vox=torch.zeros_like(field) if output.is_displacement else field,
         samples_vox=draws,
         gate_means=gates,
         fixed_classes=fixed_classes,
         moving_classes=moving_classes,
+        displacement_vox=field if output.is_displacement else None,
+        regularity_weight=None if output.regularity_weight is None else output.regularity_weight.float().clone(),
     )
 
 

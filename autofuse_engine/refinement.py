@@ -24,7 +24,7 @@ from autofuse_engine.spatial.grid import apply_matrix, voxel_grid
 from autofuse_engine.spatial.integrate import integrate, squarings_for
 from autofuse_engine.spatial.resample import resample
 from autofuse_engine.spatial.smooth import enlarge_field, shrink, smooth, smooth_image
-from autofuse_engine.spatial.warp import sample, warp
+from autofuse_engine.spatial.warp import compose, sample, warp
 
 _LONGEST_FIRST_STEP_VOX = 0.5
 _PATIENCE = 10
@@ -86,6 +86,7 @@ def refine(
     config: RefinementConfig,
     *,
     start_vox: Tensor | None = None,
+    base_vox: Tensor | None = None,
     report: Report = silent,
     stop: Callable[[], bool] = lambda: False,
 ) -> RefinementResult:
@@ -96,6 +97,8 @@ def refine(
         config: method and weights of the terms.
         start_vox: ``(1, 3, D, H, W)``, a prediction in voxels of the working grid; the search then skips all levels
             but the two finest. None starts from zero.
+        base_vox: ``(1, 3, D, H, W)``, voxels of the working grid: a displacement that follows the flow of the
+            velocity and stays as it is; None for none.
         report: receives ``Progress`` with the fraction of the refinement alone, and ``Metric``.
         stop: asked before every step; True ends the search with the best field so far.
     """
@@ -112,7 +115,7 @@ def refine(
         correction = enlarge_field(correction, sides) if levels else correction.expand(1, 3, *sides)
         span = (float(costs[number] / costs[-1]), float(costs[number + 1] / costs[-1]))
         with _fast_denormals():
-            level = _Level(pair, config, factor)
+            level = _Level(pair, config, factor, None if base_vox is None else shrink(base_vox, factor) / factor)
             update, outcome = level.optimise(shrink(start, factor) / factor, correction, _Watch(report, stop, span))
         correction = correction + update
         levels.append(outcome)
@@ -145,8 +148,8 @@ class _Watch:
 class _Level:
     """Images, weights and loss at one resolution."""
 
-    def __init__(self, pair: RefinementPair, config: RefinementConfig, factor: int) -> None:
-        self.config, self.factor = config, factor
+    def __init__(self, pair: RefinementPair, config: RefinementConfig, factor: int, base: Tensor | None) -> None:
+        self.config, self.factor, self.base = config, factor, base
         self.fixed = shrink(pair.fixed, factor)
         weight = pair.fixed_weight
         self.fixed_weight = None if weight is None else shrink(weight.float(), factor)
@@ -172,6 +175,8 @@ class _Level:
         """Similarity, smoothness and folding terms of ``(1, 3, ...)`` in voxels of the level."""
         config = self.config
         displacement = integrate(velocity, squarings_for(velocity.detach(), _LONGEST_FIRST_STEP_VOX))
+        if self.base is not None:
+            displacement = compose(displacement, self.base)
         places = self.places + apply_matrix(self.linear, displacement)
         weight = self.fixed_weight
         if self.moving_weight is not None:

@@ -22,7 +22,7 @@ from autofuse_engine.data.preprocessing import foreground
 from autofuse_engine.data.resample import resample_image, resample_labels
 from autofuse_engine.data.transform import SpatialTransform
 from autofuse_engine.data.volume import Volume
-from autofuse_engine.deformation import deform, inverse_consistency_mm, maps, transforms, uncertainty
+from autofuse_engine.deformation import deform, inverse_consistency_mm, maps, regularity_map, transforms, uncertainty
 from autofuse_engine.devices import resolve_device
 from autofuse_engine.errors import CancelledError, InputError
 from autofuse_engine.events import Event, Metric, Progress, Report, Warning, silent
@@ -58,6 +58,7 @@ class RegistrationResult:
         report: figures that JSON can hold: metrics, seconds, memory, warnings, provenance.
         fixed_segmentation: uint8 labelmap of the fixed image that a semi-supervised model made, or None.
         moving_segmentation: the same of the moving image, on the moving image's grid; see :mod:`.segmentation_output`.
+        regularity_weight: where smoothness counts most (1) and least (towards 0), from a model that learns it, or None.
     """
 
     transform: SpatialTransform
@@ -70,6 +71,7 @@ class RegistrationResult:
     report: dict[str, Any]
     fixed_segmentation: Volume | None = None
     moving_segmentation: Volume | None = None
+    regularity_weight: Volume | None = None
 
 
 def register(
@@ -190,7 +192,9 @@ class _Run:
             self.tell,
         )
         with self._stage("integration"):
-            deformation = None if found.velocity_vox is None else deform(found.velocity_vox, found.grid)
+            deformation = None
+            if found.velocity_vox is not None:
+                deformation = deform(found.velocity_vox, found.grid, found.displacement_vox)
             forward, inverse = transforms(deformation, matrix)
         with self._stage("outputs"):
             figures = maps(deformation, matrix, inputs.fixed)
@@ -220,6 +224,7 @@ class _Run:
             uncertainty=spread,
             fixed_segmentation=segmented[0],
             moving_segmentation=segmented[1],
+            regularity_weight=regularity_map(found.regularity_weight, found.grid, inputs.fixed),
             report={
                 "metrics": metrics,
                 "folding_percent": figures.folding_percent,

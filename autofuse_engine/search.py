@@ -88,7 +88,9 @@ class Found:
     """The velocity field of a pair, ``(1, 3, D, H, W)`` in voxels of ``grid``; None where only the alignment counts.
 
     ``fixed_classes`` and ``moving_classes`` are ``(D, H, W)`` of ``grid``, uint8, where the model segments: the fixed
-    image, and the moving image under the initial alignment.
+    image, and the moving image under the initial alignment. ``displacement_vox`` is a field of the same shape that
+    follows the flow of the velocity, from a model that predicts the displacement; ``regularity_weight`` is
+    ``(1, 1, D, H, W)``, from a model that learns it.
     """
 
     velocity_vox: Tensor | None
@@ -100,6 +102,8 @@ class Found:
     model_sha256: str | None
     fixed_classes: Tensor | None = None
     moving_classes: Tensor | None = None
+    displacement_vox: Tensor | None = None
+    regularity_weight: Tensor | None = None
 
 
 class Search:
@@ -138,7 +142,8 @@ class Search:
                 with self.stage("refinement"), torch.inference_mode(False):
                     default = RefinementConfig(similarity=self.config.similarity, steps=steps)
                     settings = replace(default, smoothness=default.smoothness * self.config.smoothness)
-                    result = refine(pair, settings, start_vox=velocity, report=self.report, stop=stop)
+                    base = None if prediction is None else prediction.displacement_vox
+                    result = refine(pair, settings, start_vox=velocity, base_vox=base, report=self.report, stop=stop)
                     velocity, levels = result.velocity_vox, result.levels
         card = None if self.model is None else self.model.card
         return Found(
@@ -151,6 +156,8 @@ class Search:
             model_sha256=None if card is None or card.weights is None else card.weights.sha256,
             fixed_classes=None if prediction is None else prediction.fixed_classes,
             moving_classes=None if prediction is None else prediction.moving_classes,
+            displacement_vox=None if prediction is None else prediction.displacement_vox,
+            regularity_weight=None if prediction is None else prediction.regularity_weight,
         )
 
     @property
@@ -209,7 +216,10 @@ class Search:
 
     def _predict(self, model: ReadyModel, pair: RefinementPair) -> Prediction:
         aligned = resample(pair.moving, pair.moving_from_fixed_vox, tuple(pair.fixed.shape[2:]))
-        return predict(model, pair.fixed, aligned, samples=self.config.samples, seed=self.config.seed)
+        config = self.config
+        return predict(
+            model, pair.fixed, aligned, samples=config.samples, seed=config.seed, smoothness=config.smoothness
+        )
 
 
 def _tensor(array: NDArray, device: torch.device) -> Tensor:

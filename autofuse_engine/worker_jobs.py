@@ -31,6 +31,7 @@ _IMAGES = (
     "uncertainty",
     "fixed_segmentation",
     "moving_segmentation",
+    "regularity_weight",
 )
 _SAVING_STARTS = 0.97
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from autofuse_engine.spatial.grid import voxel_grid
-from autofuse_engine.spatial.integrate import integrate, polish_inverse, squarings_for
+from autofuse_engine.spatial.integrate import integrate, invert, polish_inverse, squarings_for
 from autofuse_engine.spatial.jacobian import folding, jacobian_determinant
 from autofuse_engine.spatial.warp import compose, sample
 
@@ -49,6 +49,32 @@ def test_a_rotating_velocity_turns_by_its_angle() -> None:
         [away[:, 0], np.cos(angle) * away[:, 1] - np.sin(angle) * away[:, 2],
          np.sin(angle) * away[:, 1] + np.cos(angle) * away[:, 2]], dim=1)  # fmt: skip
     assert torch.allclose(displacement, turned - away, atol=5e-3)
+
+
+def test_the_iterated_inverse_of_a_flow_is_the_opposite_flow() -> None:
+    velocity = bump(2.0)
+    displacement = integrate(velocity)
+    inverse = invert(displacement)
+    assert float(compose(inverse, displacement).abs().max()) < 2e-3
+    # Apart from the nodes both are interpolations of their own, hence the looser bound.
+    assert float((inverse - integrate(-velocity)).norm(dim=1).max()) < 0.15
+    assert float(displacement.norm(dim=1).max()) > 1.5
+
+
+def test_the_inverse_of_a_stretch_is_found_in_closed_form() -> None:
+    rates = torch.tensor([0.5, -0.4, 1.0]).view(1, 3, 1, 1, 1)
+    center = (torch.tensor(SHAPE) - 1).view(1, 3, 1, 1, 1) / 2
+    away = voxel_grid(SHAPE) - center
+    inner = (slice(None), slice(None), *[slice(6, -6)] * 3)
+    assert torch.allclose(invert(rates * away)[inner], ((1 / (1 + rates) - 1) * away)[inner], atol=5e-3)
+
+
+def test_a_field_that_folds_gives_numbers_and_no_more() -> None:
+    field = bump(8.0)
+    assert folding(jacobian_determinant(field))[1] > 100
+    inverse = invert(field)
+    assert bool(torch.isfinite(inverse).all())
+    assert float(inverse.abs().max()) < 2 * float(field.abs().max())
 
 
 def test_squaring_equals_many_small_euler_steps() -> None:
