@@ -113,8 +113,7 @@ class DeformationDisplay:
         self._displays = [self._display(mode, fixedNode, colors, in3d=False)]
         for region in planes if mode == "grid" else planes[:1] and [fixedNode]:
             self._displays.append(self._display(mode, region, colors, in3d=True))
-        form = "%.1f" if self.sizes.reach < 10 else "%.0f"
-        self._legend = newLegend(self._displays[0], _("Displacement, mm"), _LEGEND_LABELS, form)
+        self._legend = newLegend(self._displays[0], _("Moved, mm"), _LEGEND_LABELS, "%.1f")
         self._nodes = [colors, *self._nodes, self._legend]
 
     def revealSteps(self) -> Steps[None]:

@@ -6,6 +6,7 @@ the result's transform. Nothing else under P moves.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import slicer
@@ -59,6 +60,31 @@ def takeOut(node: Any) -> bool:
     if above is not None and above.GetNodeReferenceID(COPY_OF) and not _isUsed(above):
         above.GetScene().RemoveNode(above)
     return moved
+
+
+class Lifted:
+    """Nodes that lie where they would without any result, until :meth:`putBack`: a new registration starts there."""
+
+    def __init__(self, nodes: Iterable[Any]) -> None:
+        """Take out those of the nodes that were placed; None is passed over."""
+        self._placed: list[tuple[Any, Any]] = []
+        for node in nodes:
+            if node is not None and isPlaced(node):
+                self._placed.append((node, _resultAbove(node)))
+                takeOut(node)
+
+    def putBack(self) -> None:
+        """Put them under the same transform nodes again, where both are still there; does nothing a second time."""
+        placed, self._placed = self._placed, []
+        for node, transformNode in placed:
+            if node.GetScene() is not None and transformNode is not None and transformNode.GetScene() is not None:
+                putUnder(node, transformNode)
+
+
+def _resultAbove(node: Any) -> Any:
+    """The result's transform that a placed node lies under."""
+    above = node.GetNodeReference(PLACED_UNDER)
+    return above.GetParentTransformNode() if above.GetNodeReferenceID(COPY_OF) else above
 
 
 def isPlaced(node: Any) -> bool:

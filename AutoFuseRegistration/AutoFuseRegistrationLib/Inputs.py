@@ -43,6 +43,13 @@ class Inputs:
     movingMask: Mask | None = None
     config: RegistrationConfig = field(default_factory=RegistrationConfig)
 
+    @property
+    def nodes(self) -> list[Any]:
+        """Every node that is read."""
+        masks = [mask.node for mask in (self.fixedMask, self.movingMask) if mask is not None]
+        images = [self.fixed, self.moving, self.fixedSegmentation, self.movingSegmentation]
+        return [node for node in [*images, *masks] if node is not None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:

@@ -45,7 +45,7 @@ class ResultsPanel:
         self._export = ExportPanel(ui)
         self._buttons = {kind: getattr(ui, f"{kind}Button") for kind in VisualChecks.KINDS}
         for kind, button in self._buttons.items():
-            button.setIcon(qt.QIcon(resourcePath(f"Icons/Check-{kind}.png")))
+            button.setIcon(qt.QIcon(resourcePath(f"Icons/AutoFuseCheck-{kind}.png")))
             button.connect("clicked()", lambda kind=kind: self.onCheck(kind))
         ui.resultSelector.addAttribute("vtkMRMLGridTransformNode", REPORT_ATTRIBUTE)
         ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._resultChosen)

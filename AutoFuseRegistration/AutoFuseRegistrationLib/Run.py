@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 
 from autofuse_engine.errors import AutoFuseError
 from autofuse_engine.events import Error, Event, Progress, Result, Warning
+from AutoFuseLib import Placement
 from AutoFuseLib.ResultNodes import ResultNodes
 from AutoFuseLib.Steps import StepRunner, Steps
 
@@ -76,6 +77,7 @@ class Run:
         self._folder = Path(tempfile.mkdtemp(prefix="job-", dir=base))
         self._started = self._partStarted = time.monotonic()
         self._steps: StepRunner | None = None
+        self._lifted = Placement.Lifted(inputs.nodes)
         self._do(Inputs.exportSteps(inputs, self._folder), self._submit)
 
     # ------------------------------------------------------------------------------------------------ what users ask
@@ -122,6 +124,7 @@ class Run:
         self._steps = StepRunner(steps, then, self._fail)
 
     def _submit(self, exported: Inputs.Exported) -> None:
+        self._lifted.putBack()
         self._exported = exported
         self.warnings += exported.warnings
         self._partEnds("export")
@@ -180,6 +183,7 @@ class Run:
         self._listener(self)
 
     def _end(self, state: State) -> None:
+        self._lifted.putBack()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._change(state)
 

@@ -5,7 +5,9 @@ A file that is missing from a list configures, builds and installs without a wor
 
 from __future__ import annotations
 
+import json
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,29 @@ def test_slicers_extension_wizard_finds_its_mark() -> None:
 
 def test_metadata_that_the_extensions_index_reads_is_one_quoted_line_each() -> None:
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
-    for name in ("CATEGORY", "CONTRIBUTORS", "DESCRIPTION", "DEPENDS"):
+    for name in ("HOMEPAGE", "CATEGORY", "CONTRIBUTORS", "DESCRIPTION", "ICONURL", "SCREENSHOTURLS", "DEPENDS"):
         assert re.search(rf'^set\(EXTENSION_{name} "[^"\n]+"\)$', text, re.MULTILINE), name
     assert re.search(r'^set\(EXTENSION_DEPENDS "PyTorch"\)$', text, re.MULTILINE)
+
+
+def test_the_entry_of_the_extensions_index_agrees_with_the_metadata() -> None:
+    entry = json.loads((ROOT / "AutoFuse.json").read_text(encoding="utf-8"))
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert "project(AutoFuse)" in text
+    assert entry["build_dependencies"] == ["PyTorch"]
+    assert f'set(EXTENSION_CATEGORY "{entry["category"]}")' in text
+    assert f'set(EXTENSION_HOMEPAGE "{entry["scm_url"].removesuffix(".git")}")' in text
+    assert b"\r" not in (ROOT / "AutoFuse.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["ICONURL", "SCREENSHOTURLS"])
+def test_pictures_that_the_metadata_name_are_in_the_repository(name: str) -> None:
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    homepage = re.search(r'EXTENSION_HOMEPAGE "https://github.com/([^"]+)"', text)
+    (address,) = re.findall(rf'EXTENSION_{name} "([^"]+)"', text)
+    assert homepage
+    path = address.removeprefix(f"https://raw.githubusercontent.com/{homepage.group(1)}/main/")
+    content = (ROOT / path).read_bytes()
+    width, height = struct.unpack(">II", content[16:24])
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (width, height) == (128, 128) if name == "ICONURL" else width >= 800

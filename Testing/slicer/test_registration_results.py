@@ -50,6 +50,32 @@ def test_the_moving_volume_is_put_under_the_transform_when_asked(registration):
     assert moving.GetParentTransformNode() is result.transform
 
 
+def test_a_second_run_starts_from_where_the_images_lay(registration):
+    import slicer
+
+    fixed, moving = registration.makePair()
+    segmentation = registration.addSegmentation(moving, ["Liver"], "Moving organs")
+    registration.load()
+    registration.widget.logic.getParameterNode().applyToMoving = True
+    registration.register()
+    first = registration.worker.jobs[-1][1]
+    registration.finish()
+    result = registration.run.result
+    from AutoFuseLib.Placement import putUnder
+
+    putUnder(segmentation, result.transform)
+    registration.register()
+    second = registration.worker.jobs[-1][1]
+    assert second["moving"]["ras_from_ijk"] == first["moving"]["ras_from_ijk"]
+    assert moving.GetParentTransformNode() is result.transform
+    registration.host.click(registration.ui.registerButton)
+    registration.worker.fail("cancelled")
+    assert moving.GetParentTransformNode() is result.transform
+    assert segmentation.GetParentTransformNode() is result.transform
+    assert fixed.GetParentTransformNode() is None
+    assert slicer.mrmlScene.GetNodesByName(moving.GetName()).GetNumberOfItems() == 1
+
+
 def test_outputs_that_are_not_wanted_are_not_made(registration):
     from AutoFuseRegistrationLib.Outputs import KINDS
 
