@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,13 @@ class Deformation:
     inverse_vox: Tensor
 
 
-def deform(velocity_vox: Tensor, grid: Grid, displacement_vox: Tensor | None = None) -> Deformation:
+def deform(
+    velocity_vox: Tensor,
+    grid: Grid,
+    displacement_vox: Tensor | None = None,
+    *,
+    between: Callable[[], None] = lambda: None,
+) -> Deformation:
     """Taper the velocity to zero beyond the grid, integrate it forwards and backwards, and polish the inverse.
 
     Args:
@@ -48,14 +55,16 @@ def deform(velocity_vox: Tensor, grid: Grid, displacement_vox: Tensor | None = N
         grid: the working grid.
         displacement_vox: same shape; a predicted displacement that follows the flow of the velocity. Its inverse is
             found by iteration; where it folds there is none, and the field stored is the closest that was found.
+        between: called between pieces of the work; may raise to stop.
     """
     width = max(_taper_width(field) for field in (velocity_vox, displacement_vox) if field is not None)
     tapered = taper(velocity_vox, width)
-    displacement, inverse = integrate(tapered, _SQUARINGS), integrate(-tapered, _SQUARINGS)
+    displacement = integrate(tapered, _SQUARINGS, between=between)
+    inverse = integrate(-tapered, _SQUARINGS, between=between)
     if displacement_vox is not None:
         predicted = taper(displacement_vox, width)
-        displacement, inverse = compose(displacement, predicted), compose(invert(predicted), inverse)
-    inverse = polish_inverse(displacement, inverse)
+        displacement, inverse = compose(displacement, predicted), compose(invert(predicted, between=between), inverse)
+    inverse = polish_inverse(displacement, inverse, between=between)
     return Deformation(grid=grid.padded(width), displacement_vox=displacement.cpu(), inverse_vox=inverse.cpu())
 
 
@@ -110,11 +119,18 @@ class Maps:
     folding_count: int
 
 
-def maps(deformation: Deformation | None, moving_from_fixed_ras: NDArray[np.float64], fixed: Volume) -> Maps:
+def maps(
+    deformation: Deformation | None,
+    moving_from_fixed_ras: NDArray[np.float64],
+    fixed: Volume,
+    *,
+    between: Callable[[], None] = lambda: None,
+) -> Maps:
     """Jacobian determinant and length of the displacement of the whole transform on the fixed grid.
 
     The determinant is taken by forward differences between voxels; the last slice along each axis repeats the one
-    before it, so that the map has the size of the image. Folding counts the cells between voxels.
+    before it, so that the map has the size of the image. Folding counts the cells between voxels. ``between`` is called
+    between pieces of the work, and may raise to stop.
     """
     shape = fixed.shape
     if deformation is None:
@@ -128,6 +144,7 @@ def maps(deformation: Deformation | None, moving_from_fixed_ras: NDArray[np.floa
     magnitude = np.empty(shape, dtype=np.float32)
     linear = fixed.ras_from_ijk[:3, :3]
     for slice_number in range(shape[0]):
+        between()
         points = slice_points(fixed, slice_number)
         vectors = displacement[0, :, slice_number].flip(0).permute(1, 2, 0).double().numpy()
         moved = map_points(moving_from_fixed_ras, points + vectors @ linear.T)

@@ -194,14 +194,18 @@ class _Run:
         with self._stage("integration"):
             deformation = None
             if found.velocity_vox is not None:
-                deformation = deform(found.velocity_vox, found.grid, found.displacement_vox)
+                deformation = deform(
+                    found.velocity_vox, found.grid, found.displacement_vox, between=self._check_cancelled
+                )
             forward, inverse = transforms(deformation, matrix)
         with self._stage("outputs"):
-            figures = maps(deformation, matrix, inputs.fixed)
+            figures = maps(deformation, matrix, inputs.fixed, between=self._check_cancelled)
             velocity = found.velocity_vox
             spread = None if velocity is None else uncertainty(found.samples_vox, velocity, found.grid, inputs.fixed)
+            self._check_cancelled()
             warped = resample_image(inputs.moving, forward, inputs.fixed)
             warped = warped.with_array(warped.array.astype(np.float32), f"{inputs.moving.name} warped")
+            self._check_cancelled()
             labels = inputs.moving_labels
             warped_labels = None if labels is None else resample_labels(labels, forward, inputs.fixed)
             self._check_cancelled()

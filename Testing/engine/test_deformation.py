@@ -126,3 +126,33 @@ def test_inverse_consistency_measures_millimetres() -> None:
     shift = np.linalg.norm(np.linalg.inv(AFFINE[:3, :3]) @ [3.0, 4.0, 0.0])
     assert figures["mean"] == pytest.approx(shift)
     assert figures["max"] == pytest.approx(shift)
+
+
+def test_integration_and_maps_can_be_stopped_between_their_pieces() -> None:
+    class StoppedError(Exception):
+        pass
+
+    velocity = torch.randn(1, 3, 9, 11, 10, generator=torch.Generator().manual_seed(2)) * 0.3
+    grid = Grid(ras_from_ijk=np.diag([2.0, 1.5, 3.0, 1.0]), shape=(9, 11, 10))
+    calls = 0
+
+    def between() -> None:
+        nonlocal calls
+        calls += 1
+
+    deformation = deform(velocity, grid, between=between)
+    assert calls == 2 * 7 + 3 * 4
+    whole, calls = calls, 0
+
+    def stop() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == whole - 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        deform(velocity, grid, between=stop)
+    fixed = Volume(array=np.zeros((6, 8, 7), np.float32), ras_from_ijk=np.diag([2.0, 1.5, 3.0, 1.0]), name="fixed")
+    calls = 0
+    maps(deformation, np.eye(4), fixed, between=between)
+    assert calls == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,19 +14,27 @@ from autofuse_engine.spatial.warp import compose, sample
 _PROBES = ((0.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5))
 _LEAST_PROBE_WEIGHT = 0.05
 
+Between = Callable[[], None]
 
-def integrate(velocity_vox: Tensor, steps: int = 7) -> Tensor:
+
+def _nothing() -> None:
+    """What happens between pieces of work where nobody asks."""
+
+
+def integrate(velocity_vox: Tensor, steps: int = 7, *, between: Between = _nothing) -> Tensor:
     """Displacement of the flow of a stationary velocity field at time 1 (Arsigny et al. 2006).
 
     Args:
         velocity_vox: ``(B, 3, D, H, W)``, voxels per unit time, tensor axis order.
         steps: number of squarings; the first step is ``velocity / 2**steps``.
+        between: called between the squarings; may raise to stop.
 
     Returns:
         ``(B, 3, D, H, W)``, voxels. ``integrate(-velocity)`` is the inverse up to the error of the grid.
     """
     displacement = velocity_vox * (0.5**steps)
     for _ in range(steps):
+        between()
         displacement = compose(displacement, displacement)
     return displacement
 
@@ -36,7 +45,9 @@ def squarings_for(velocity_vox: Tensor, longest_step_vox: float = 0.25) -> int:
     return max(0, math.ceil(math.log2(longest / longest_step_vox))) if longest > longest_step_vox else 0
 
 
-def invert(displacement_vox: Tensor, tolerance_vox: float = 1e-3, rounds: int = 60) -> Tensor:
+def invert(
+    displacement_vox: Tensor, tolerance_vox: float = 1e-3, rounds: int = 60, *, between: Between = _nothing
+) -> Tensor:
     """Displacement that undoes ``(B, 3, D, H, W)``, voxels, at the nodes of its grid: a damped fixed-point iteration.
 
     For fields without a velocity. Converges where the map stretches every direction less than fourfold and does not
@@ -46,9 +57,11 @@ def invert(displacement_vox: Tensor, tolerance_vox: float = 1e-3, rounds: int = 
         displacement_vox: the field; zero at its border, or the inverse is that of its continuation.
         tolerance_vox: the search ends when no node is off by more.
         rounds: the most.
+        between: called between the rounds; may raise to stop.
     """
     inverse, before = -displacement_vox, float("inf")
     for _ in range(rounds):
+        between()
         residual = compose(inverse, displacement_vox)
         inverse = inverse - 0.5 * residual
         size = residual.abs()
@@ -59,7 +72,9 @@ def invert(displacement_vox: Tensor, tolerance_vox: float = 1e-3, rounds: int = 
     return inverse
 
 
-def polish_inverse(displacement_vox: Tensor, inverse_vox: Tensor, rounds: int = 3) -> Tensor:
+def polish_inverse(
+    displacement_vox: Tensor, inverse_vox: Tensor, rounds: int = 3, *, between: Between = _nothing
+) -> Tensor:
     """Make the interpolated inverse undo the interpolated field, at the nodes of the grid and between them.
 
     Each round measures ``inverse(x + displacement(x)) + displacement(x)``, which should be zero, at the nodes and at
@@ -70,6 +85,7 @@ def polish_inverse(displacement_vox: Tensor, inverse_vox: Tensor, rounds: int = 
         displacement_vox: ``(B, 3, D, H, W)``, voxels.
         inverse_vox: same shape; ``integrate(-velocity)``.
         rounds: three suffice; the error then stays where the grid's resolution puts it.
+        between: called between pieces of a round; may raise to stop.
     """
     grid = voxel_grid(displacement_vox.shape[2:], displacement_vox.device)
     for _ in range(rounds):
@@ -77,6 +93,7 @@ def polish_inverse(displacement_vox: Tensor, inverse_vox: Tensor, rounds: int = 
         counter = torch.zeros_like(inverse_vox[:, :1]).requires_grad_(True)
         wrong, weight = torch.zeros_like(inverse_vox), torch.zeros_like(counter)
         for offset in _PROBES:
+            between()
             places = grid + torch.tensor(offset, device=grid.device).view(1, 3, 1, 1, 1)
             places = places.expand(displacement_vox.shape[0], -1, -1, -1, -1)
             with torch.no_grad():
