@@ -57,7 +57,7 @@ class RunRecords:
         folder: of the run.
         terms: names of the loss terms, one column each.
         figures: names of the validation figures, likewise.
-        last_step: of the checkpoint from which the run goes on; 0 for a new run.
+        last_step: of the checkpoint from which the run goes on; -1 for a run that begins.
     """
 
     def __init__(self, folder: RunFolder, terms: Sequence[str], figures: Sequence[str], last_step: int) -> None:

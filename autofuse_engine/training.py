@@ -83,8 +83,10 @@ def train(
         changed = run.open(resume)
         if processes.first:
             folder.stop.unlink(missing_ok=True)
+            # A run that begins judges the untrained network first, whatever a killed one has written.
+            last_step = run.place.step or -1
             records = stack.enter_context(
-                RunRecords(folder, term_names(config.losses, config.network), FIGURES, run.place.step)
+                RunRecords(folder, term_names(config.losses, config.network), FIGURES, last_step)
             )
             run.records = records
         return run.execute(stop, changed)
