@@ -117,6 +117,7 @@ class Maps:
     magnitude: Volume
     folding_percent: float
     folding_count: int
+    worst_fold_ras: tuple[float, float, float] | None
 
 
 def maps(
@@ -140,6 +141,7 @@ def maps(
         displacement = resample_displacement(deformation.displacement_vox, lookup, shape)
     cells = jacobian_determinant(displacement) * float(np.linalg.det(moving_from_fixed_ras[:3, :3]))
     percent, count = folding(cells)
+    worst = _worst_fold_ras(cells, fixed) if count else None
     whole = torch.nn.functional.pad(cells[None], (0, 1) * 3, mode="replicate")[0, 0]
     magnitude = np.empty(shape, dtype=np.float32)
     linear = fixed.ras_from_ijk[:3, :3]
@@ -154,7 +156,15 @@ def maps(
         magnitude=fixed.with_array(magnitude, "displacement magnitude"),
         folding_percent=percent,
         folding_count=count,
+        worst_fold_ras=worst,
     )
+
+
+def _worst_fold_ras(cells: Tensor, fixed: Volume) -> tuple[float, float, float]:
+    """Centre of the cell with the lowest determinant, RAS mm; ``cells`` has one entry less than the image each way."""
+    k, j, i = np.unravel_index(int(cells.argmin()), tuple(cells.shape[-3:]))
+    right, anterior, superior = map_points(fixed.ras_from_ijk, np.array([i, j, k]) + 0.5).tolist()
+    return right, anterior, superior
 
 
 def slice_points(volume: Volume, slice_number: int) -> NDArray[np.float64]:

@@ -233,6 +233,7 @@ class _Run:
                 "metrics": metrics,
                 "folding_percent": figures.folding_percent,
                 "folding_count": figures.folding_count,
+                "worst_fold_ras": figures.worst_fold_ras,
                 "inverse_consistency_mm": consistency,
                 "seconds": self.seconds,
                 "peak_memory_gib": None if peak is None else peak / 2**30,

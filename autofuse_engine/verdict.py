@@ -45,7 +45,7 @@ def judge(report: Mapping[str, Any]) -> Verdict:
 
     Args:
         report: of a ``RegistrationResult``; reads ``metrics``, ``folding_percent``, ``folding_count``,
-            ``inverse_consistency_mm``, and ``provenance`` for the similarity.
+            ``worst_fold_ras``, ``inverse_consistency_mm``, and ``provenance`` for the similarity.
     """
     evidence = _evidence(report)
     worse = [item for item in evidence if item.gain < -item.margin]
@@ -96,7 +96,7 @@ def _doubts(report: Mapping[str, Any]) -> list[str]:
     doubts: list[str] = []
     folding = report.get("folding_percent") or 0.0
     if folding > _FOLDING_LIMIT_PERCENT:
-        doubts.append(f"{folding:.2f} % of the cells fold")
+        doubts.append(f"{folding:.2f} % of the cells fold{_place_text(report)}")
     inverse = (report.get("inverse_consistency_mm") or {}).get("p99") or 0.0
     if inverse > _INVERSE_LIMIT_MM:
         doubts.append(f"the inverse is off by {inverse:.1f} mm in places")
@@ -108,4 +108,15 @@ def _folding_text(report: Mapping[str, Any]) -> str:
     if not count:
         return "nothing folds"
     percent = report.get("folding_percent") or 0.0
-    return f"{count} cell{'s' if count != 1 else ''} fold{'s' if count == 1 else ''} ({percent:.3f} %)"
+    cells = "1 cell folds" if count == 1 else f"{count} cells fold"
+    return f"{cells} ({percent:.3f} %){_place_text(report)}"
+
+
+def _place_text(report: Mapping[str, Any]) -> str:
+    """Where the worst fold is, in the patient's directions; empty where the report does not say."""
+    place = report.get("worst_fold_ras")
+    if not place:
+        return ""
+    sides = (("R", "L"), ("A", "P"), ("S", "I"))
+    words = [f"{side[value < 0]} {abs(value):.0f}" for side, value in zip(sides, place, strict=True)]
+    return f", worst near {', '.join(words)} mm"

@@ -9,7 +9,15 @@ from autofuse_engine.data.files import to_sitk
 from autofuse_engine.data.preprocessing import Grid
 from autofuse_engine.data.transform_files import transform_to_sitk
 from autofuse_engine.data.volume import Volume, map_points
-from autofuse_engine.deformation import deform, inverse_consistency_mm, maps, taper, transforms, uncertainty
+from autofuse_engine.deformation import (
+    Deformation,
+    deform,
+    inverse_consistency_mm,
+    maps,
+    taper,
+    transforms,
+    uncertainty,
+)
 from autofuse_engine.spatial.smooth import smooth
 
 SHAPE = (20, 24, 16)
@@ -156,3 +164,18 @@ def test_integration_and_maps_can_be_stopped_between_their_pieces() -> None:
     calls = 0
     maps(deformation, np.eye(4), fixed, between=between)
     assert calls == 6
+
+
+def test_the_worst_fold_is_found_where_it_was_made() -> None:
+    shape, geometry = (10, 12, 14), np.diag([-2.0, 1.5, 3.0, 1.0])
+    geometry[:3, 3] = (7.0, -4.0, 11.0)
+    displacement = torch.zeros(1, 3, *shape)
+    displacement[0, 2, :, :, 9:] = -3.0
+    displacement[0, 2, 4, 5, 9:] = -6.0
+    field = Deformation(
+        grid=Grid(shape=shape, ras_from_ijk=geometry), displacement_vox=displacement, inverse_vox=-displacement
+    )
+    found = maps(field, np.eye(4), Volume(array=np.zeros(shape, np.float32), ras_from_ijk=geometry, name="fixed"))
+    assert found.folding_count > 0
+    assert found.worst_fold_ras == pytest.approx(map_points(geometry, np.array([8.5, 5.5, 4.5])))
+    assert maps(None, np.eye(4), FIXED).worst_fold_ras is None

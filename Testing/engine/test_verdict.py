@@ -67,3 +67,11 @@ def test_one_fold_is_counted_and_not_hidden() -> None:
     verdict = judge(report({"dice_mean": 0.5}, {"dice_mean": 0.9}, folding_percent=0.002, folding_count=1))
     assert verdict.level == "good"
     assert "1 cell folds (0.002 %)" in verdict.text
+
+
+def test_the_worst_fold_is_placed_in_the_directions_of_the_patient() -> None:
+    good = ({"dice_mean": 0.5}, {"dice_mean": 0.9})
+    folded = judge(report(*good, folding_percent=2.5, folding_count=1234, worst_fold_ras=(-12.4, 30.6, -5.0)))
+    assert "2.50 % of the cells fold, worst near L 12, A 31, I 5 mm" in folded.text
+    few = judge(report(*good, folding_percent=0.002, folding_count=1, worst_fold_ras=(12.0, -3.0, 40.0)))
+    assert "1 cell folds (0.002 %), worst near R 12, P 3, S 40 mm" in few.text
