@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "data"))
-
-from dataset_folder import KERNELS, described_folder, egg, plain_folder, write_series
+from preparing import KERNELS, described_folder, egg, plain_folder, prepare, write_series
 
 from autofuse_engine.cli import main
 from autofuse_engine.data.files import write_volume
@@ -26,41 +18,7 @@ from autofuse_engine.data.preparation_folder import distinct_names
 from autofuse_engine.data.prepared import PreparedDataset
 from autofuse_engine.data.volume import Volume, map_points
 from autofuse_engine.dataset_configs import LabelRule, PreparationConfig
-from autofuse_engine.dataset_preparation import prepare_dataset
-from autofuse_engine.errors import AutoFuseError, CancelledError, FileError, InputError
-from autofuse_engine.events import Event, Progress, Warning
-
-QUICK = PreparationConfig(alignment="none", spacing_mm=(2.5, 2.0, 2.2))
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every array and the manifest; the records of steps hold times of files, which differ between copies."""
-    paths = [*folder.glob("images/*"), *folder.glob("labels/*"), folder / "manifest.json"]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-
-class Told:
-    """Collects events: how often each step was done, and what was warned of."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def __call__(self, event: Event) -> None:
-        self.events.append(event)
-
-    @property
-    def steps(self) -> dict[str, int]:
-        return dict(Counter(event.stage for event in self.events if isinstance(event, Progress)))
-
-    @property
-    def warnings(self) -> set[str]:
-        return {event.code for event in self.events if isinstance(event, Warning)}
-
-
-def prepare(source: Path, output: Path, config: PreparationConfig = QUICK, **more: Any) -> tuple[PreparedDataset, Told]:
-    told = Told()
-    return prepare_dataset(source, output, config, report=told, jobs=more.pop("jobs", 1), **more), told
+from autofuse_engine.errors import AutoFuseError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +115,19 @@ class TestResult:
         assert (labels == 1).sum() * 8 == pytest.approx(2 * 4 / 3 * np.pi * 5.5**3, rel=0.08)
         assert told.warnings == {"labels-dropped"}
 
+    def test_labels_that_are_dropped_do_not_enlarge_the_grid(self, tmp_path: Path) -> None:
+        root = plain_folder(tmp_path / "in", 2)
+        labels = egg(0)[1]
+        labels.array[0, 0, 0] = labels.array[-1, -1, -1] = 77
+        write_volume(root / "labels" / "egg 0.nii.gz", labels)
+        shapes = []
+        for kept in (1, 0):
+            rules = tuple(LabelRule(old=old, new=new) for old, new in ((2, 2), (5, 5), (9, 9), (77, kept)))
+            config = PreparationConfig(alignment="none", label_rules=rules, spacing_mm=(1.5, 1.5, 1.5))
+            shapes.append(prepare(root, tmp_path / f"out {kept}", config)[0].shape)
+        assert shapes[1] < shapes[0]
+        assert shapes[1] == (32, 48, 32)
+
     def test_a_size_that_cuts_labels_off_is_told(self, source: Path, tmp_path: Path) -> None:
         config = PreparationConfig(alignment="none", spacing_mm=(1.0, 1.0, 1.0), size=(16, 32, 32))
         assert "labels-cut" in prepare(source, tmp_path / "out", config)[1].warnings
@@ -175,111 +146,6 @@ class TestResult:
         ]
         systole, diastole = ((dataset.image(index) > 0.2).sum() for index in (3, 2))
         assert systole == pytest.approx(0.9**3 * diastole, rel=0.08)
-
-
-class TestGoingOn:
-    def test_a_second_run_does_nothing_and_changes_nothing(self, source: Path, prepared: PreparedDataset) -> None:
-        before = contents(prepared.folder)
-        assert prepare(source, prepared.folder)[1].steps == {}
-        assert contents(prepared.folder) == before
-
-    @pytest.mark.slow
-    def test_two_processes_give_the_same_bytes(self, source: Path, prepared: PreparedDataset, tmp_path: Path) -> None:
-        prepare(source, tmp_path / "out", jobs=2)
-        assert contents(tmp_path / "out") == contents(prepared.folder)
-
-    @pytest.mark.parametrize("stop_after", [1, 9, 16])
-    def test_cancelled_anywhere_it_ends_with_the_same_bytes(
-        self, source: Path, prepared: PreparedDataset, tmp_path: Path, stop_after: int
-    ) -> None:
-        told = Told()
-        with pytest.raises(CancelledError, match="goes on from there"):
-            prepare_dataset(
-                source, tmp_path / "out", QUICK, report=told, jobs=1, cancelled=lambda: len(told.events) >= stop_after
-            )
-        with pytest.raises(FileError) as caught:
-            PreparedDataset.open(tmp_path / "out")
-        assert caught.value.code == "prepared-not-found"
-        again = prepare(source, tmp_path / "out")[1]
-        assert sum(again.steps.values()) <= 21 - stop_after + 1
-        assert contents(tmp_path / "out") == contents(prepared.folder)
-
-    @pytest.mark.slow
-    def test_killed_in_the_middle_it_ends_with_the_same_bytes(
-        self, source: Path, prepared: PreparedDataset, tmp_path: Path
-    ) -> None:
-        output = tmp_path / "getötet"
-        command = [sys.executable, "-m", "autofuse_engine", "dataset", "prepare", str(source), "-o", str(output)]
-        command += ["--alignment", "none", "--spacing", "2.5", "2", "2.2", "--jobs", "2", "--quiet"]
-        process = subprocess.Popen(command, cwd=ROOT)
-        for _ in range(3000):
-            if len(list(output.glob("steps/*.store.json"))) >= 2 or process.poll() is not None:
-                break
-            time.sleep(0.02)
-        process.kill()
-        process.wait()
-        (output / "images" / ".autofuse-0123456789ab.npy").write_bytes(b"half of an array")
-        damaged = next(output.glob("images/egg*.npy"))
-        damaged.write_bytes(damaged.read_bytes()[:-5])
-        told = prepare(source, output)[1]
-        assert told.steps.get("check", 0) == 0
-        assert contents(output) == contents(prepared.folder)
-
-    def test_a_changed_option_repeats_only_what_depends_on_it(self, source: Path, tmp_path: Path) -> None:
-        prepare(source, tmp_path / "out")
-        finer = PreparationConfig(alignment="none", spacing_mm=(2.0, 2.0, 2.0))
-        dataset, told = prepare(source, tmp_path / "out", finer)
-        assert told.steps == {"outputs": 7}
-        assert dataset.spacing_mm == (2.0, 2.0, 2.0)
-        centred = PreparationConfig(alignment="moments", spacing_mm=(2.0, 2.0, 2.0))
-        assert prepare(source, tmp_path / "out", centred)[1].steps["initial alignment"] == 7
-
-    def test_a_changed_image_is_noticed_and_a_removed_one_leaves(self, tmp_path: Path) -> None:
-        root = plain_folder(tmp_path / "in", 4)
-        config = PreparationConfig(alignment="none", spacing_mm=(2.5, 2.0, 2.2), size=(32, 32, 32), reference="egg 0")
-        prepare(root, tmp_path / "out", config)
-        write_volume(root / "images" / "egg 2.nii.gz", egg(2, scale=0.8)[0])
-        (root / "images" / "egg 3.nii.gz").unlink()
-        (root / "labels" / "egg 3.nii.gz").unlink()
-        dataset, told = prepare(root, tmp_path / "out", config)
-        assert told.steps == {"check": 1, "initial alignment": 1, "outputs": 3}, "the common box has changed"
-        assert sorted(path.stem for path in (tmp_path / "out" / "images").iterdir()) == ["egg 0", "egg 1", "egg 2"]
-        assert not list((tmp_path / "out" / "steps").glob("egg 3*"))
-        assert len(dataset.cases) == 3
-        prepare(root, tmp_path / "fresh", config)
-        assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
-
-    def test_a_full_disk_leaves_no_half_file_and_the_next_run_goes_on(
-        self, source: Path, prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        save, calls = np.save, []
-
-        def full(path: Path, array: np.ndarray, **options: Any) -> None:
-            calls.append(path)
-            save(path, array, **options)
-            if len(calls) == 4:
-                raise OSError(errno.ENOSPC, "No space left on device")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(np, "save", full)
-            with pytest.raises(FileError) as caught:
-                prepare(source, tmp_path / "out")
-        assert caught.value.code == "disk-full"
-        assert not list((tmp_path / "out").rglob(".autofuse-*"))
-        assert prepare(source, tmp_path / "out")[1].steps == {"outputs": 6}
-        assert contents(tmp_path / "out") == contents(prepared.folder)
-
-    def test_too_little_room_is_told_before_the_first_array(
-        self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        import shutil
-
-        usage = shutil.disk_usage(tmp_path)
-        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=64 * 2**20))
-        with pytest.raises(FileError, match="dataset needs") as caught:
-            prepare(source, tmp_path / "out")
-        assert caught.value.code == "disk-full"
-        assert not list((tmp_path / "out" / "images").iterdir())
 
 
 class TestRefusal:
@@ -368,28 +234,3 @@ class TestCommand:
         assert main(["dataset", "prepare", str(source), "-o", str(tmp_path / "out"), *wrong]) == 2
         assert "options-invalid" in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
-
-    @pytest.mark.slow
-    def test_ctrl_c_stops_it_and_the_next_run_ends_with_the_same_bytes(
-        self, source: Path, prepared: PreparedDataset, tmp_path: Path
-    ) -> None:
-        if sys.platform == "win32":
-            pytest.skip("Windows sends Ctrl-C to every process of a console, this test's as well")
-        import signal
-
-        output = tmp_path / "out"
-        command = [sys.executable, "-m", "autofuse_engine", "dataset", "prepare", str(source), "-o", str(output)]
-        command += ["--alignment", "none", "--spacing", "2.5", "2", "2.2", "--jobs", "2"]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
-        for _ in range(3000):
-            if list(output.glob("steps/*.look.json")) or process.poll() is not None:
-                break
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-        if process.returncode != 0:  # it may have been done already
-            assert process.returncode == 130
-            assert b"goes on from there" in errors
-            assert b"Traceback" not in errors
-        prepare(source, output)
-        assert contents(output) == contents(prepared.folder)
