@@ -23,6 +23,7 @@ from autofuse_engine.training_configs import TrainingConfig, term_names
 from autofuse_engine.training_pairs import TrainingPair
 
 MOST_FAILURES_IN_A_ROW = 5
+_LONGEST_FIELD_VOX = 1e4
 
 
 def network_for_training(config: TrainingConfig, device: torch.device) -> RegistrationNetwork:
@@ -71,6 +72,8 @@ class PairLoss(nn.Module):
         field = output.velocity_mean
         if output.velocity_log_variance is not None:
             field = sample_velocity(output, torch.Generator(fixed.device).manual_seed(noise_seed))
+        if not bool(field.detach().abs().amax() < _LONGEST_FIELD_VOX):  # NaN is not below either
+            return _without_a_loss(output), {}
         displacement = displacement_of(field, fixed.shape[2:], config.network)
         outcome = Outcome(
             fixed=fixed,
@@ -86,6 +89,13 @@ class PairLoss(nn.Module):
             moving_labels=moving_labels,
         )
         return objective(outcome, config.losses)
+
+
+def _without_a_loss(output: NetworkOutput) -> Tensor:
+    """NaN with a gradient to everything that the network gave: such a field cannot be integrated or looked up."""
+    names = ("velocity_mean", "velocity_log_variance", "fixed_logits", "moving_logits", "regularity_weight")
+    given = [part for name in names if (part := getattr(output, name)) is not None]
+    return torch.stack([part.float().sum() for part in given]).sum() * float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,11 @@ def test_both_images_of_a_pair_are_mirrored_alike_and_not_always() -> None:
 
 @pytest.mark.parametrize(
     ("config", "largest"),
-    [(AugmentationConfig(gamma=0.3), 0.12), (AugmentationConfig(bias=0.2), 0.2), (AugmentationConfig(noise=0.02), 0.12)],
+    [
+        (AugmentationConfig(gamma=0.3), 0.12),
+        (AugmentationConfig(bias=0.2), 0.2),
+        (AugmentationConfig(noise=0.02), 0.12),
+    ],
 )
 def test_intensities_change_within_their_range(config: AugmentationConfig, largest: float) -> None:
     for seed in range(5):
