@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,9 @@ def export_model(
     overwrite: bool = False,
     title: str = "",
     licence: str = "",
+    attribution: str = "",
     intended_use: IntendedUse | None = None,
+    not_for: tuple[str, ...] | None = None,
     storage: Storage = "float32",
 ) -> Path:
     """Write the model that a run has come to; the run may be going on.
@@ -42,7 +45,9 @@ def export_model(
         overwrite: whether a model of that name may be replaced.
         title: one line for people.
         licence: of the weights; empty means what the dataset says of itself.
+        attribution: who is to be named for the data; empty means what the dataset says of itself.
         intended_use: modality and body part.
+        not_for: uses that the model is not made for; None means clinical decisions.
         storage: number format of the weights.
 
     Returns:
@@ -58,27 +63,29 @@ def export_model(
     weights_path, _ = catalog.files_for(name, folder, overwrite=overwrite)
     tensors, facts = read_state(path)
     try:
-        card = _card(name, title, licence, intended_use, checkpoint, facts)
+        card = _card(name, checkpoint, facts)
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(
             "run-checkpoint-invalid",
             f"The checkpoint {path} does not say what a model needs to know ({error}).",
             "Export it with the version of AutoFuse that wrote it.",
         ) from error
+    given = {"title": title, "licence": licence, "attribution": attribution}
+    given |= {"intended_use": intended_use, "not_for": not_for}
+    card = replace(card, **{field: value for field, value in given.items() if value not in ("", None)})
     network = build_network(card.network)
     restore(path, tensors, network)
     return save_checkpoint(network, card, weights_path.parent, storage)
 
 
-def _card(
-    name: str, title: str, licence: str, intended_use: IntendedUse | None, checkpoint: str, facts: dict[str, Any]
-) -> ModelCard:
+def _card(name: str, checkpoint: str, facts: dict[str, Any]) -> ModelCard:
+    """The card as far as the checkpoint knows it."""
     config, dataset, place = facts["config"], facts["dataset"], facts["place"]
     preprocessing = Preprocessing.from_dict(dataset["preprocessing"])
     spacing = min(preprocessing.spacing_mm)
     return ModelCard(
         name=name,
-        title=title or f"Trained on {dataset.get('name') or 'a dataset without a name'}",
+        title=f"Trained on {dataset.get('name') or 'a dataset without a name'}",
         network=NetworkConfig.from_dict(config["network"]),
         preprocessing=preprocessing,
         training={
@@ -91,10 +98,10 @@ def _card(
             "engine": facts["engine"],
             "torch": facts["torch"],
         },
-        licence=licence or str(dataset.get("licence") or ""),
+        licence=str(dataset.get("licence") or ""),
         attribution=str(dataset.get("reference") or ""),
         citation=_CITATION,
-        intended_use=intended_use or IntendedUse(spacing_mm=spacing),
+        intended_use=IntendedUse(spacing_mm=spacing),
         not_for=("Clinical decisions",),
     )
 

@@ -19,6 +19,7 @@ from autofuse_engine.errors import CancelledError, FileError, InputError
 from autofuse_engine.events import Progress, Report, Result
 from autofuse_engine.registration import ModelCache, RegistrationResult, register
 from autofuse_engine.terminal import scaled
+from autofuse_engine.training_jobs import training_jobs
 from autofuse_engine.verdict import judge
 
 _VOLUMES = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_mask", "moving_mask")
@@ -43,7 +44,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._models = ModelCache()
-        self._kinds = {"register": self._register, "devices": _devices, "models": _models}
+        self._kinds = {"register": self._register, "devices": _devices, "models": _models, **training_jobs()}
 
     def run(
         self, name: str, spec: Mapping[str, Any], *, report: Report, cancelled: Asked, finish_early: Asked

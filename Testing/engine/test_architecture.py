@@ -33,7 +33,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "training",
         "training_export",
         "training_pairs",
+        "training_preview",
         "training_step",
+        "training_trial",
         "network_displacement",
         "distributed",
         "run_records",
@@ -41,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation",
     ),
     ("__main__", "cli", "commands", "model_commands", "dataset_arguments", "dataset_commands", "demo", "benchmark", "worker", "worker_jobs", "terminal",
-     "interruption", "training_arguments", "training_commands", "training_terminal", "job_files", "overview", "overview_pictures", "overview_planes"),
+     "interruption", "training_arguments", "training_commands", "training_jobs", "training_terminal", "job_files", "overview", "overview_pictures", "overview_planes"),
 )  # fmt: skip
 """Modules and packages of the engine from the words (0) to the doors (5); a new one is entered here first."""
 
