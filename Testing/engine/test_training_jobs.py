@@ -183,6 +183,7 @@ def test_a_trial_without_memory_names_what_would_fit(trained: Path, monkeypatch:
 
     monkeypatch.setattr(training_trial._Trial, "measure", measure)
     monkeypatch.setattr(training_trial, "_SMALL_VOXELS", 5_000)
+    monkeypatch.setattr(training_trial, "_LEAST_SIDE", 16)
     config = replace(
         tiny_config(trained.parent / "data"), network=NetworkConfig(channels=16, classes=3, align_corners=False)
     )
