@@ -37,7 +37,7 @@ STEPS_WITHOUT_MODEL = 40
 STEPS_WITH_MODEL = 20
 _MULTIPLE_WITHOUT_MODEL = 8
 _WORKING_PREPROCESSING = Preprocessing(intensity_percentiles=(0.0, 99.5))
-_BYTES_PER_VOXEL = {"refinement": 900, "network": 700}
+_BYTES_PER_VOXEL = {"refinement": 900, "network": 700, "autofuse-trans": 1200}
 _BYTES_PER_VOXEL_SEGMENTING, _BYTES_PER_VOXEL_AND_CLASS = 300, 12
 _WEIGHT_SIGMA_VOX = 2.0
 _WEIGHT_THRESHOLD = 0.02
@@ -176,8 +176,8 @@ class Search:
         return working_grid(fixed, (x, y, z), multiple, self._preprocessing.orientation)
 
     def _require_memory(self, grid: Grid) -> None:
-        kinds = ["refinement"] if self.model is None else ["refinement", "network"]
-        per_voxel = max(_BYTES_PER_VOXEL[kind] for kind in kinds)
+        kinds = ["refinement"] if self.model is None else ["refinement", "network", self.model.card.network.kind]
+        per_voxel = max(_BYTES_PER_VOXEL.get(kind, 0) for kind in kinds)
         if self.model is not None and (classes := self.model.card.network.classes):
             per_voxel += _BYTES_PER_VOXEL_SEGMENTING + _BYTES_PER_VOXEL_AND_CLASS * classes
         need = float(np.prod(grid.shape)) * per_voxel

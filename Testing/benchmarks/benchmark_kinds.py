@@ -3,14 +3,14 @@
 ``python Testing/benchmarks/benchmark_kinds.py [--shape D H W] [--threads N] [--repeats N] [NAME ...]``
 
 Each network runs in a process of its own, with random weights, on the CPU, in float32. Seconds and processor seconds
-are medians; memory is the peak of the resident memory beyond what the process held before the first pass.
+are the least of the repeats, as other programs can only add to them; memory is the peak of the resident memory beyond
+what the process held before the first pass.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -66,7 +66,7 @@ def in_own_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measured(name: str, shape: tuple[int, int, int], repeats: int) -> dict[str, float]:
-    """Median seconds and processor seconds of a prediction, and its peak memory in bytes."""
+    """Least seconds and processor seconds of a prediction, and its peak memory in bytes."""
     torch.manual_seed(0)
     network = network_for_inference(build_network(NETWORKS[name]), "float32", "cpu")
     fixed, moving = torch.rand(2, 1, 1, *shape)
@@ -86,8 +86,8 @@ def measured(name: str, shape: tuple[int, int, int], repeats: int) -> dict[str, 
         raise RuntimeError("this system does not tell the peak memory of a process")
 
     return {
-        "seconds": statistics.median(wall),
-        "processor_seconds": statistics.median(processor),
+        "seconds": min(wall),
+        "processor_seconds": min(processor),
         "peak": float(after - before),
     }
 

@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from autofuse_engine import search
 from autofuse_engine.checkpoint import save_checkpoint
 from autofuse_engine.configs import NETWORKS, NetworkConfig, RegistrationConfig
 from autofuse_engine.data.synthetic import SyntheticPair, make_pair
@@ -92,3 +93,17 @@ def test_the_learned_weight_is_a_file_of_the_result(pair: SyntheticPair, tmp_pat
     save_result(result, pair.moving, tmp_path, "h5", lambda share: None)
     image = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "regularity_weight.nii.gz")))
     np.testing.assert_allclose(image, weight.array, atol=1e-6)
+
+
+def test_a_transformer_is_asked_for_more_memory_than_a_convolutional_network(
+    pair: SyntheticPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 1,000 bytes a voxel are enough for refinement and convolutions, see Testing/benchmarks/benchmark_kinds.py.
+    small = RegistrationConfig(initial="centers", refinement_steps=0)
+    for name, enough in (("autofuse", True), ("autofuse-trans", False)):
+        config = replace(small, model=saved(replace(NETWORKS[name], channels=4), tmp_path / name))
+        voxels = float(np.prod(register(pair.fixed, pair.moving, config).report["working_grid"]["shape"]))
+        with monkeypatch.context() as context:
+            context.setattr(search, "free_memory_bytes", lambda device, free=1000 * voxels: free)
+            warnings = register(pair.fixed, pair.moving, config).report["warnings"]
+        assert ("less-memory" not in {warning["code"] for warning in warnings}) is enough
