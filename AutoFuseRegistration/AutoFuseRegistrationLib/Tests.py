@@ -69,13 +69,14 @@ class AutoFuseRegistrationTest(ScriptedLoadableModuleTest):
 
     @staticmethod
     def makePair() -> tuple:
-        """A blurred random volume and the same one at another place, and that shift in mm (moving minus fixed)."""
+        """A volume of blobs and the same one at another place, and that shift in mm (moving minus fixed)."""
         random = np.random.default_rng(7)
-        image = random.random(SHAPE)
-        for axis in range(3):
-            for _repeat in range(3):
-                image = (np.roll(image, 1, axis) + image + np.roll(image, -1, axis)) / 3
-        image = np.rint((image - image.min()) / np.ptp(image) * 1000).astype(np.int16)
+        voxels = np.moveaxis(np.indices(SHAPE), 0, -1)
+        image = np.zeros(SHAPE)
+        for _blob in range(9):
+            center, size = random.uniform(0.3, 0.7, 3) * SHAPE, random.uniform(1.2, 2.2)
+            image += random.uniform(0.4, 1.0) * np.exp(-((voxels - center) ** 2).sum(-1) / (2 * size**2))
+        image = np.rint(image / image.max() * 1000).astype(np.int16)
         shifted = np.roll(image, SHIFT_VOXELS[::-1], (0, 1, 2))
         nodes = []
         for array, name in ((image, "Fixed"), (shifted, "Moving")):
