@@ -1,4 +1,4 @@
-"""Every network of the list, tiny and untrained, registers a pair through the one door: whole, smooth, repeatable."""
+"""Every network of the list, tiny and untrained, registers a pair through the one door: whole and repeatable."""
 
 from __future__ import annotations
 
@@ -47,12 +47,9 @@ def run(pair: SyntheticPair, model: str, cache: ModelCache | None = None, **fiel
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_it_registers_and_two_runs_are_equal_bit_for_bit(name: str, pair: SyntheticPair, tmp_path: Path) -> None:
+def test_it_registers_and_gives_what_its_architecture_promises(name: str, pair: SyntheticPair, tmp_path: Path) -> None:
     config = replace(NETWORKS[name], channels=4)
-    model, cache = saved(config, tmp_path), ModelCache()
-    first, again = (run(pair, model, cache, samples=2) for _ in range(2))
-    assert np.array_equal(first.warped.array, again.warped.array)
-    assert np.array_equal(first.jacobian.array, again.jacobian.array)
+    first = run(pair, saved(config, tmp_path), samples=2)
     assert first.displacement_magnitude.array.max() > 2.0
     assert np.isfinite(first.warped.array).all()
     has_gates = config.kind in ("autofuse", "autofuse-trans") and config.fusion == "gate"
@@ -61,6 +58,15 @@ def test_it_registers_and_two_runs_are_equal_bit_for_bit(name: str, pair: Synthe
     assert (first.regularity_weight is not None) is config.varying_regularity
     assert (first.fixed_segmentation is not None) is (config.classes > 0)
     json.dumps(first.report)
+
+
+@pytest.mark.parametrize("name", ["autofuse-trans-semi", "autofuse-conditional", "voxelmorph-1"])
+def test_two_runs_are_equal_bit_for_bit(name: str, pair: SyntheticPair, tmp_path: Path) -> None:
+    # That predictions are, for every network, is tested in networks/test_variants.py.
+    model = saved(replace(NETWORKS[name], channels=4), tmp_path)
+    first, again = run(pair, model), run(pair, model)
+    assert np.array_equal(first.warped.array, again.warped.array)
+    assert np.array_equal(first.jacobian.array, again.jacobian.array)
 
 
 @pytest.mark.parametrize("name", ["autofuse-disp", "voxelmorph-2"])
@@ -102,8 +108,8 @@ def test_a_transformer_is_asked_for_more_memory_than_a_convolutional_network(
     small = RegistrationConfig(initial="centers", refinement_steps=0)
     for name, enough in (("autofuse", True), ("autofuse-trans", False)):
         config = replace(small, model=saved(replace(NETWORKS[name], channels=4), tmp_path / name))
-        voxels = float(np.prod(register(pair.fixed, pair.moving, config).report["working_grid"]["shape"]))
         with monkeypatch.context() as context:
-            context.setattr(search, "free_memory_bytes", lambda device, free=1000 * voxels: free)
-            warnings = register(pair.fixed, pair.moving, config).report["warnings"]
-        assert ("less-memory" not in {warning["code"] for warning in warnings}) is enough
+            context.setattr(search, "free_memory_bytes", lambda device, free=1000 * 32**3: free)
+            report = register(pair.fixed, pair.moving, config).report
+        assert (report["working_grid"]["shape"] == [32, 32, 32]) is enough
+        assert ("less-memory" not in {warning["code"] for warning in report["warnings"]}) is enough
