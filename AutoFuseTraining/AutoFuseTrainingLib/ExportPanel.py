@@ -1,0 +1,148 @@
+"""The section Export: a checkpoint becomes a model with a card, which the registration module offers."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer.util
+from slicer.i18n import tr as _
+
+from autofuse_engine import catalog
+from autofuse_engine.errors import AutoFuseError
+from autofuse_engine.model_card import is_model_name
+from autofuse_engine.run_folder import RunFolder
+from AutoFuseLib.PreparedFolder import readPrepared
+from AutoFuseLib.RunWatcher import RunView
+
+from . import Texts
+from .DatasetPanel import Ask
+from .Jobs import Job
+
+
+class ExportPanel:
+    """Fills in what the dataset says of itself; the user says the rest."""
+
+    def __init__(self, ui: Any, ask: Ask, showError: Callable[[AutoFuseError], None]) -> None:
+        """
+        Args:
+            ui: the widgets by name.
+            ask: begins a job of the worker.
+            showError: shows an error in a window.
+        """
+        self._ui, self._ask, self._showError = ui, ask, showError
+        self._folder: Path | None = None
+        self._spacing: float | None = None
+        self._job: Job | None = None
+        ui.checkpointBox.addItem(_("Best"), "best")
+        ui.checkpointBox.addItem(_("Last"), "last")
+        ui.checkpointBox.connect("currentIndexChanged(int)", self._changed)
+        ui.modelNameEdit.connect("textChanged(QString)", self._changed)
+        ui.exportButton.connect("clicked()", self.onExport)
+        self._showStatus("")
+        self.setRun(None)
+
+    def setRun(self, view: RunView | None) -> None:
+        """Offer this run; called after each look at it."""
+        folder = view.folder if view is not None else None
+        if folder != self._folder:
+            self._folder = folder
+            self._prefill()
+            self._showStatus("")
+        self._changed()
+
+    def cleanup(self) -> None:
+        """Leave nothing behind."""
+        if self._job is not None:
+            self._job.abandon()
+            self._job = None
+
+    def onExport(self) -> None:
+        """Export was pressed."""
+        ui, name = self._ui, self._ui.modelNameEdit.text
+        overwrite = any(entry.name == name for entry in catalog.list_models())
+        if overwrite and not slicer.util.confirmYesNoDisplay(
+            _("There is a model {name} already. Replace it?").format(name=name), _("AutoFuse - Export a model")
+        ):
+            return
+        use: dict[str, Any] = {"modality": ui.modalityEdit.text, "body_part": ui.bodyPartEdit.text}
+        spec = {
+            "run": str(self._folder),
+            "name": name,
+            "checkpoint": ui.checkpointBox.itemData(ui.checkpointBox.currentIndex),
+            "overwrite": overwrite,
+            "storage": "float16" if ui.halfBox.checked else "float32",
+            "title": ui.titleEdit.text,
+            "licence": ui.licenceEdit.text,
+            "attribution": ui.attributionEdit.text,
+            "intended_use": {**use, "spacing_mm": self._spacing},
+            "not_for": [text.strip() for text in ui.notForEdit.text.split(";") if text.strip()],
+        }
+        try:
+            self._job = self._ask("train_export", spec, self._onJob)
+        except AutoFuseError as error:
+            self._showStatus(Texts.errorText(error))
+            self._showError(error)
+            return
+        self._showStatus(html.escape(_("Exporting...")))
+        self._changed()
+
+    def _onJob(self, job: Job) -> None:
+        if job.active:
+            return
+        self._job = None
+        if job.error is not None:
+            self._showStatus(Texts.errorText(job.error))
+            self._showError(job.error)
+        else:
+            text = _("The model {name} is ready: choose it in the module AutoFuse Registration.")
+            self._showStatus(f"{Texts.dot('good')} {html.escape(text.format(name=job.result.report['name']))}")
+        self._changed()
+
+    def _prefill(self) -> None:
+        """What follows from the run; what the user wrote for another run goes."""
+        ui, folder = self._ui, self._folder
+        ui.exportRunLabel.text = "" if folder is None else html.escape(str(folder))
+        texts = dict.fromkeys(("modelName", "title", "bodyPart", "modality", "licence", "attribution"), "")
+        texts["notFor"] = _("Clinical decisions")
+        self._spacing = None
+        if folder is not None:
+            texts["modelName"] = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._")
+            try:
+                prepared = readPrepared(RunFolder(folder).read_config().dataset)
+            except AutoFuseError:
+                prepared = None  # the card is filled by hand, or by the checkpoint itself
+            if prepared is not None:
+                self._spacing = min(prepared.spacingMm)
+                texts["title"] = _("Trained on {name}").format(name=prepared.name)
+                texts["licence"], texts["attribution"] = prepared.licence, prepared.reference
+        for name, text in texts.items():
+            getattr(ui, f"{name}Edit").text = text
+
+    def _changed(self, value: Any = None) -> None:
+        reason = self._whyNot()
+        self._ui.exportButton.enabled = not reason
+        self._ui.exportButton.toolTip = reason or _("Write the model into your folder of models.")
+
+    def _whyNot(self) -> str:
+        ui = self._ui
+        if self._folder is None:
+            return _("Choose a run above.")
+        if self._job is not None:
+            return _("The model is being exported.")
+        run = RunFolder(self._folder)
+        best = ui.checkpointBox.itemData(ui.checkpointBox.currentIndex) == "best"
+        if not (run.best if best else run.last).exists():
+            return _("This run has written no such checkpoint yet.")
+        if not is_model_name(ui.modelNameEdit.text):
+            return _("Give the model a name of letters, digits, '.', '_' and '-', at most 64.")
+        if any(entry.shipped and entry.name == ui.modelNameEdit.text for entry in catalog.list_models()):
+            return _("A model of that name came with AutoFuse: choose another one.")
+        return ""
+
+    def _showStatus(self, text: str) -> None:
+        self._ui.exportStatusLabel.text = text
+        self._ui.exportStatusLabel.visible = bool(text)

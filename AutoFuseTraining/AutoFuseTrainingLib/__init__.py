@@ -1,0 +1,1 @@
+"""The training module behind its file: parameters, logic, widget."""
