@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autofuse_engine.networks.heads import FieldHead
-from autofuse_engine.networks.network import GateMean, NetworkOutput, RegistrationNetwork, sample_velocity
+from autofuse_engine.networks.network import GateMean, NetworkOutput, RegistrationNetwork
 from autofuse_engine.networks.paths import Path
 from autofuse_engine.networks.regularizer import Conditioning, WeightHead, modulate
 from autofuse_engine.networks.segmentation import SegmentationHead
-
-__all__ = ["AutoFuse", "GateMean", "NetworkOutput", "sample_velocity"]
 
 
 class AutoFuse(RegistrationNetwork):
