@@ -24,6 +24,8 @@ class PreparedFolder:
         name: what the dataset calls itself, or the folder's name.
         labels: names of the labels, background left out.
         splits: number of cases by split.
+        labelled: number of training cases that have labels.
+        pairedPatients: number of patients with at least two training cases.
         size: voxels along i, j, k.
         spacingMm: likewise.
         licence: of the data, as far as given.
@@ -34,6 +36,8 @@ class PreparedFolder:
     name: str
     labels: tuple[str, ...]
     splits: dict[str, int]
+    labelled: int
+    pairedPatients: int
     size: tuple[int, int, int]
     spacingMm: tuple[float, float, float]
     licence: str
@@ -53,12 +57,16 @@ def readPrepared(folder: str | Path) -> PreparedFolder:
             raise ValueError(content["format"])
         about = content.get("dataset") or {}
         depth, height, width = (int(side) for side in content["shape"])
+        training = [case for case in content["cases"] if case["split"] == "train"]
+        patients = Counter(str(case.get("group") or case["name"]) for case in training)
         x, y, z = (float(side) for side in content["preprocessing"]["spacing_mm"])
         return PreparedFolder(
             path=Path(folder),
             name=str(about.get("name") or Path(folder).name),
             labels=tuple(str(label["name"]) for label in content["labels"]),
             splits=dict(Counter(str(case["split"]) for case in content["cases"])),
+            labelled=sum(case.get("labelmap") is not None for case in training),
+            pairedPatients=sum(count > 1 for count in patients.values()),
             size=(width, height, depth),
             spacingMm=(x, y, z),
             licence=str(about.get("licence") or ""),

@@ -93,10 +93,12 @@ def lookAt(folder: str | Path) -> RunView:
         status, error = read_status(folder), None
     except AutoFuseError as problem:
         status, error = None, problem
-    if status is not None and status.state == "running":
-        return RunView(folder=folder, state="stopping" if run.stop.exists() else "running", status=status)
     started = _launched(launch)
-    if started is not None and not _hasBegun(run, started):
+    begun = started is None or _hasBegun(run, started)
+    if status is not None and status.state == "running":
+        state = "starting" if not begun else "stopping" if run.stop.exists() else "running"
+        return RunView(folder=folder, state=state, status=status)
+    if not begun:
         ended = _answer(launch)
         if ended.get("status") == "error":
             return RunView(folder=folder, state="failed", status=status, error=_errorOf(ended))

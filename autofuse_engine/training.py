@@ -78,11 +78,11 @@ def train(
         if processes.first:
             _prepare_folder(folder, resume)
             stack.enter_context(RunLock(folder.lock))
+            folder.stop.unlink(missing_ok=True)  # of an earlier run: from now on somebody means this one
         processes.any(False)  # the others wait until the folder is there
         run = _Run(config, folder, processes, report if processes.first else silent)
         changed = run.open(resume)
         if processes.first:
-            folder.stop.unlink(missing_ok=True)
             # A run that begins judges the untrained network first, whatever a killed one has written.
             last_step = run.place.step or -1
             records = stack.enter_context(

@@ -13,7 +13,7 @@ from autofuse_engine.configs import NETWORKS
 from autofuse_engine.dataset_configs import PreparationConfig
 from autofuse_engine.errors import AutoFuseError, InputError
 from autofuse_engine.training_configs import AugmentationConfig, LossConfig, Stage, TrainingConfig
-from autofuse_engine.training_presets import PRESETS
+from autofuse_engine.training_presets import PRESETS, Preset
 from AutoFuseLib.PreparedFolder import PreparedFolder, readPrepared
 from AutoFuseLib.RunWatcher import lookAt
 
@@ -62,7 +62,7 @@ def trainingOf(parameters: AutoFuseTrainingParameterNode, prepared: PreparedFold
                 align_corners=False,
             ),
             losses=_lossesOf(parameters),
-            stages=_stagesOf(preset.stages, parameters.steps, parameters.learningRate),
+            stages=_stagesOf(stagesFor(preset, prepared), parameters.steps, parameters.learningRate),
             augmentation=_augmentationOf(parameters),
             batch=parameters.batch,
             seed=parameters.seed,
@@ -77,6 +77,15 @@ def trainingOf(parameters: AutoFuseTrainingParameterNode, prepared: PreparedFold
         )
     except (ValueError, KeyError) as error:
         raise _invalid(error) from error
+
+
+def stagesFor(preset: Preset, prepared: PreparedFolder) -> tuple[Stage, ...]:
+    """The stages of a preset; where every case has labels, pairs with one that has none become pairs of labelled ones."""
+    if prepared.splits.get("train", 0) > prepared.labelled:
+        return preset.stages
+    return tuple(
+        replace(stage, pairs="labelled") if stage.pairs == "labelled+unlabelled" else stage for stage in preset.stages
+    )
 
 
 def whyNotPrepare(parameters: AutoFuseTrainingParameterNode | None) -> str:
@@ -146,8 +155,15 @@ def whyNotStart(parameters: AutoFuseTrainingParameterNode | None) -> str:
 def _whyNotTogether(parameters: AutoFuseTrainingParameterNode, prepared: PreparedFolder) -> str:
     """What engine and dataset would refuse, in words of the panel."""
     preset, network = PRESETS[parameters.preset], NETWORKS[parameters.network]
-    if preset.semi_supervised and not prepared.labels:
-        return _("The schedule learns from labels, and the prepared dataset has none: choose an unsupervised one.")
+    if preset.semi_supervised and prepared.labelled < 2:
+        return _("The schedule learns from labels, and fewer than two training cases have some: choose another one.")
+    if any(stage.pairs == "within-group" for stage in preset.stages) and not prepared.pairedPatients:
+        return _(
+            "The schedule learns from two images of one patient, and no patient has two: choose another schedule, or "
+            "say in cases.csv which images belong together, and prepare again."
+        )
+    if prepared.splits.get("validation", 0) < 1:
+        return _("The prepared dataset has no cases for validation: prepare it again with some.")
     if preset.semi_supervised and network.kind not in SEMI_KINDS:
         return _("The network {name} cannot learn from labels: choose an unsupervised schedule or autofuse.").format(
             name=parameters.network

@@ -104,11 +104,16 @@ class TrainingPanel:
             self._parameters.smoothness = Choices.DISPLACEMENT_SMOOTHNESS if predictsDisplacement else 0.0
 
     def _scheduleText(self, parameters: Any) -> str:
+        lines = [_presetText(parameters.preset)]
         try:
-            prepared = Texts.preparedText(readPrepared(parameters.preparedFolder)) if parameters.preparedFolder else ""
+            prepared = readPrepared(parameters.preparedFolder)
         except AutoFuseError:
-            prepared = ""
-        lines = [_presetText(parameters.preset), prepared]
+            prepared = None  # Start says so in its tooltip
+        if prepared is not None:
+            preset = PRESETS[parameters.preset]
+            if Choices.stagesFor(preset, prepared) != preset.stages:
+                lines.append(_("Every case has labels: all pairs are pairs with labels."))
+            lines.append(Texts.preparedText(prepared))
         return "<br>".join(f"<i>{html.escape(line)}</i>" for line in lines if line)
 
     # ------------------------------------------------------------------------------------------------ buttons
