@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "autofuse_engine"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs", "training_configs", "training_presets",
-     "run_folder", "run_lock"),
+    ("configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs", "training_configs",
+     "training_presets", "run_folder", "run_lock"),
     ("spatial",),
     ("networks", "losses", "metrics"),
     ("data", "checkpoint", "training_state", "official_import", "official_names", "devices", "memory"),
@@ -42,8 +42,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "validation",
         "evaluation",
     ),
-    ("__main__", "cli", "commands", "model_commands", "dataset_arguments", "dataset_commands", "demo", "benchmark", "worker", "worker_jobs", "terminal",
-     "interruption", "training_arguments", "training_commands", "training_jobs", "training_terminal", "job_files", "overview", "overview_pictures", "overview_planes"),
+    ("__main__", "cli", "commands", "model_commands", "dataset_arguments", "dataset_commands", "demo", "benchmark",
+     "worker", "worker_jobs", "terminal", "interruption", "training_arguments", "training_commands", "training_jobs",
+     "training_terminal", "job_files", "overview", "overview_pictures", "overview_planes"),
 )  # fmt: skip
 """Modules and packages of the engine from the words (0) to the doors (5); a new one is entered here first."""
 

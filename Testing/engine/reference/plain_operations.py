@@ -37,7 +37,7 @@ def plain_integrate(velocity_vox: Tensor, steps: int = 7) -> Tensor:
 
 
 def plain_warp(image: Tensor, displacement_vox: Tensor) -> Tensor:
-    """``image(x + displacement(x))`` of ``(B, C, D, H, W)``, by one ``grid_sample``; border values beyond the border."""
+    """``image(x + displacement(x))`` of ``(B, C, D, H, W)``, by one ``grid_sample``; the border continues."""
     sizes = image.shape[2:]
     axes = [torch.arange(size, dtype=image.dtype, device=image.device) for size in sizes]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None] + displacement_vox
