@@ -80,7 +80,7 @@ def trainingOf(parameters: AutoFuseTrainingParameterNode, prepared: PreparedFold
 
 
 def stagesFor(preset: Preset, prepared: PreparedFolder) -> tuple[Stage, ...]:
-    """The stages of a preset; where every case has labels, pairs with one that has none become pairs of labelled ones."""
+    """The stages of a preset; where every case has labels, all pairs are pairs with labels."""
     if prepared.splits.get("train", 0) > prepared.labelled:
         return preset.stages
     return tuple(

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import qt
 import slicer
-import slicer.util
 from slicer.i18n import tr as _
 
 from autofuse_engine.errors import AutoFuseError
@@ -37,6 +37,7 @@ class CurvePanel:
         """
         self._ui, self._ask = ui, ask
         self._watcher: RunWatcher | None = None
+        self._drawnOn = ""
         self._curves: tuple[str, list[Curves.Curve], bool] = (Curves.LOSS, [], False)
         self._layout: int | None = None
         self._job: Job | None = None
@@ -64,7 +65,7 @@ class CurvePanel:
 
     def update(self) -> None:
         """Take in what the run has written since."""
-        if self._watcher is not None and self._watcher.readCurves():
+        if self._watcher is not None and (self._watcher.readCurves() or self._background() != self._drawnOn):
             self._draw()
         self._showButtons()
 
@@ -99,6 +100,7 @@ class CurvePanel:
         ui.logBox.toolTip = reason or _("Logarithmic scale of the values.")
         logarithmic = ui.logBox.checked and not reason
         ui.curveLabel.visible = bool(curves)
+        self._drawnOn = self._background()
         if curves:
             width = max(_LEAST_WIDTH, ui.runStatusLabel.width)
             ui.curveLabel.setPixmap(drawCurves(curves, width, _HEIGHT, ui.curveLabel.palette, logarithmic))
@@ -106,6 +108,10 @@ class CurvePanel:
                 self._fillChart(kind, curves, logarithmic)
         self._curves = (kind, curves, logarithmic)
         self._showButtons()
+
+    def _background(self) -> str:
+        """Changes with the theme."""
+        return self._ui.curveLabel.palette.color(qt.QPalette.Base).name()
 
     def _fillChart(self, kind: str, curves: list[Curves.Curve], logarithmic: bool) -> Any:
         return CurvePlot.fillChart(kind, self._watcher.folder.name, curves, logarithmic)

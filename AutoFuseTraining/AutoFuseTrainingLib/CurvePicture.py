@@ -13,7 +13,7 @@ from .Curves import Curve
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 8, 20
 _LEGEND = 16
-_LINES = 4
+_LINES = 6
 
 
 def drawCurves(curves: Sequence[Curve], width: int, height: int, palette: Any, logarithmic: bool) -> Any:
@@ -58,13 +58,11 @@ class _Drawing:
     def draw(self, painter: Any) -> None:
         faint = qt.QColor(self._text)
         faint.setAlpha(60)
-        for number in range(_LINES + 1):
-            share = number / _LINES
-            y = self._bottom - share * (self._bottom - self._top)
+        for value in self._ticks():
+            y = self._place(self._x[0], value).y()
             painter.setPen(qt.QPen(faint, 1))
             painter.drawLine(qt.QPointF(self._left, y), qt.QPointF(self._right, y))
             painter.setPen(qt.QPen(self._text, 1))
-            value = self._y[0] + share * (self._y[1] - self._y[0])
             place = qt.QRectF(0, y - 8, self._left - 6, 16)
             painter.drawText(place, int(qt.Qt.AlignRight | qt.Qt.AlignVCenter), _number(self._unscaled(value)))
         for share, side in ((0.0, qt.Qt.AlignLeft), (0.5, qt.Qt.AlignHCenter), (1.0, qt.Qt.AlignRight)):
@@ -74,6 +72,14 @@ class _Drawing:
         self._legend(painter)
         for curve in self._curves:
             self._line(painter, curve)
+
+    def _ticks(self) -> list[float]:
+        """Round numbers between the ends of the axis of values; on a logarithmic one, those of the exponent."""
+        low, high = self._y
+        coarse = 10.0 ** math.floor(math.log10((high - low) / _LINES))
+        step = next(coarse * part for part in (1, 2, 2.5, 5, 10) if coarse * part * _LINES >= high - low)
+        first = math.ceil(low / step)
+        return [number * step for number in range(first, math.floor(high / step) + 1)]
 
     def _legend(self, painter: Any) -> None:
         x = float(self._left)
@@ -123,4 +129,4 @@ def _span(low: float, high: float, margin: float) -> tuple[float, float]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}"
+    return f"{value:.3g}" if abs(value) > 1e-12 else "0"

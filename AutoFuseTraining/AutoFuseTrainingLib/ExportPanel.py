@@ -105,7 +105,8 @@ class ExportPanel:
     def _prefill(self) -> None:
         """What follows from the run; what the user wrote for another run goes."""
         ui, folder = self._ui, self._folder
-        ui.exportRunLabel.text = "" if folder is None else html.escape(str(folder))
+        ui.exportRunLabel.text = "" if folder is None else html.escape(folder.name)
+        ui.exportRunLabel.toolTip = "" if folder is None else str(folder)
         texts = dict.fromkeys(("modelName", "title", "bodyPart", "modality", "licence", "attribution"), "")
         texts["notFor"] = _("Clinical decisions")
         self._spacing = None

@@ -53,7 +53,7 @@ class AutoFuseTrainingParameterNode:
     similarity: str = LOSSES.similarity
     klWeight: Annotated[float, WithinRange(0.0, 1000.0), Decimals(4), SingleStep(0.01)] = LOSSES.kl
     klSmoothness: Annotated[float, WithinRange(0.001, 10_000.0), Decimals(3)] = LOSSES.kl_smoothness
-    folding: Annotated[float, WithinRange(0.0, 100_000.0), Decimals(2)] = LOSSES.folding
+    folding: Annotated[float, WithinRange(0.0, 100_000.0), Decimals(4)] = LOSSES.folding
     smoothness: Annotated[float, WithinRange(0.0, 1000.0), Decimals(3), SingleStep(0.1)] = LOSSES.smoothness
     segmentationWeight: Annotated[float, WithinRange(0.0, 1000.0), Decimals(2), SingleStep(0.1)] = LOSSES.segmentation
     fusionWeight: Annotated[float, WithinRange(0.0, 1000.0), Decimals(2), SingleStep(0.1)] = LOSSES.fusion

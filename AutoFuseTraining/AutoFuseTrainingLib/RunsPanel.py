@@ -54,6 +54,11 @@ class RunsPanel:
         self._clock = qt.QTimer(slicer.app)
         self._clock.setInterval(_CLOCK_MS)
         self._clock.connect("timeout()", self.tick)
+        self._whatRunsHave = (
+            *(ui.runsTable, ui.pauseButton, ui.resumeButton, ui.openFolderButton, ui.deleteButton),
+            *(ui.curveTitleLabel, ui.curveBox, ui.logBox, ui.smoothingLabel, ui.smoothingSlider),
+            *(ui.plotButton, ui.pairButton, ui.logCollapsibleButton),
+        )
         titles = (_("Run"), _("State"), _("Step"), _("Score"), _("Folder"))
         ui.runsTable.setColumnCount(len(titles))
         ui.runsTable.setHorizontalHeaderLabels(list(titles))
@@ -167,6 +172,8 @@ class RunsPanel:
             if view is not None
             else _("Start a training above, or add the folder of one that runs already.")
         )
+        for widget in self._whatRunsHave:
+            widget.visible = view is not None
         status = view.status if view is not None else None
         ui.runProgressBar.visible = status is not None
         if status is not None:
