@@ -36,6 +36,7 @@ class RunFolder:
         self.best = self.checkpoints / "best.safetensors"
         self.stop = self.path / "STOP"
         self.lock = self.path / "lock"
+        self.tensorboard = self.path / "tensorboard"
 
     def read_config(self) -> TrainingConfig:
         """The configuration that the run was started with.

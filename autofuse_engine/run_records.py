@@ -14,6 +14,7 @@ from typing import IO, Any
 from autofuse_engine.data.atomic import replacing, write_error
 from autofuse_engine.events import Event, to_json_line
 from autofuse_engine.run_folder import RunFolder, read_cells
+from autofuse_engine.tensorboard_log import TensorboardLog
 
 STEP_COLUMNS = ("step", "stage", "learning_rate", "loss")
 LAST_COLUMNS = ("gradient_norm", "skipped", "fixed", "moving", "seconds")
@@ -63,6 +64,7 @@ class RunRecords:
     def __init__(self, folder: RunFolder, terms: Sequence[str], figures: Sequence[str], last_step: int) -> None:
         self._metrics = Table(folder.metrics, (*STEP_COLUMNS, *terms, *LAST_COLUMNS), last_step)
         self._validation = Table(folder.validation, ("step", "score", *figures, "seconds"), last_step)
+        self._curves = TensorboardLog(folder.tensorboard, last_step)
         self._events_path = folder.events
         self._events = folder.events.open("a", encoding="utf-8", newline="\n")
         if folder.events.stat().st_size:
@@ -74,16 +76,18 @@ class RunRecords:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for stream in (self._metrics, self._validation, self._events):
+        for stream in (self._metrics, self._validation, self._events, self._curves):
             stream.close()
 
     def step(self, row: Mapping[str, Any]) -> None:
         """One row of ``metrics.csv``."""
         self._metrics.add(row)
+        self._curves.add("training", row["step"], row)
 
     def validated(self, row: Mapping[str, Any]) -> None:
         """One row of ``validation.csv``."""
         self._validation.add(row)
+        self._curves.add("validation", row["step"], row)
 
     def event(self, event: Event) -> None:
         """One line of ``events.jsonl``, with the time."""

@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "network_displacement",
         "distributed",
         "run_records",
+        "tensorboard_log",
         "validation",
         "evaluation",
     ),

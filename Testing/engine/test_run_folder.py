@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
+from autofuse_engine import tensorboard_log
 from autofuse_engine.errors import FileError
 from autofuse_engine.events import Error, Metric, Result
 from autofuse_engine.run_folder import RunFolder, read_cells, read_rows, read_status, request_stop
@@ -77,6 +80,36 @@ def test_numbers_read_back_bit_for_bit(run: RunFolder) -> None:
             records.step({"step": step, "loss": value, "similarity": None})
     rows = read_rows(run.metrics)
     assert [repr(row["loss"]) for row in rows] == ["0.30000000000000004", "1e-300", "-0.0", "inf", "3.0"]
+
+
+def test_curves_go_to_tensorboard_where_it_is_installed(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, float, int]] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            told.append((folder, 0.0, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            told.append((name, value, step))
+
+        def close(self) -> None:
+            told.append(("closed", 0.0, 0))
+
+    package = types.ModuleType("torch.utils.tensorboard")
+    package.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", package)
+    monkeypatch.setattr(tensorboard_log.importlib.util, "find_spec", lambda name: object())
+    with recorded(run, last_step=3) as records:
+        records.step({"step": 4, "loss": -0.5, "similarity": None, "fixed": "a"})
+        records.validated({"step": 4, "score": 0.75})
+    assert told == [
+        (str(run.tensorboard), 0.0, 4), ("training/loss", -0.5, 4), ("validation/score", 0.75, 4), ("closed", 0.0, 0),
+    ]  # fmt: skip
+    monkeypatch.setattr(tensorboard_log.importlib.util, "find_spec", lambda name: None)
+    told.clear()
+    with recorded(run) as records:
+        records.step({"step": 1, "loss": -0.5})
+    assert told == []
 
 
 def test_only_the_end_of_a_long_table_is_read(run: RunFolder) -> None:
