@@ -201,7 +201,7 @@ def _declined() -> DependencyDeclinedError:
     return DependencyDeclinedError(
         "dependencies-declined",
         _("The installation of Python packages was declined, so nothing was computed."),
-        _("Press Register again to be asked once more."),
+        _("Try again to be asked once more."),
     )
 
 

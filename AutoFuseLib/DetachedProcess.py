@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def startDetached(
     process.setArguments(list(command.arguments))
     process.setProcessEnvironment(command.processEnvironment())
     process.setWorkingDirectory(str(outputPath.parent))
-    process.setStandardInputFile(os.devnull)
+    process.setStandardInputFile(qt.QProcess.nullDevice())
     process.setStandardOutputFile(str(outputPath))
     process.setStandardErrorFile(str(errorPath))
     return bool(process.startDetached())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -52,6 +53,20 @@ def readPrepared(folder: str | Path) -> PreparedFolder:
     """
     path = Path(folder) / MANIFEST
     try:
+        found = path.stat()
+        return _read(path, found.st_mtime_ns, found.st_size)
+    except OSError as error:
+        raise FileError(
+            "prepared-not-found",
+            _("The folder {folder} holds no prepared dataset.").format(folder=folder),
+            _("Prepare a dataset into it first."),
+        ) from error
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int, size: int) -> PreparedFolder:
+    """Lists of thousands of cases take a while, and the panel asks once a second: read once until the file changes."""
+    try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(content["format"])
@@ -61,8 +76,8 @@ def readPrepared(folder: str | Path) -> PreparedFolder:
         patients = Counter(str(case.get("group") or case["name"]) for case in training)
         x, y, z = (float(side) for side in content["preprocessing"]["spacing_mm"])
         return PreparedFolder(
-            path=Path(folder),
-            name=str(about.get("name") or Path(folder).name),
+            path=path.parent,
+            name=str(about.get("name") or path.parent.name),
             labels=tuple(str(label["name"]) for label in content["labels"]),
             splits=dict(Counter(str(case["split"]) for case in content["cases"])),
             labelled=sum(case.get("labelmap") is not None for case in training),
@@ -72,12 +87,6 @@ def readPrepared(folder: str | Path) -> PreparedFolder:
             licence=str(about.get("licence") or ""),
             reference=str(about.get("reference") or ""),
         )
-    except OSError as error:
-        raise FileError(
-            "prepared-not-found",
-            _("The folder {folder} holds no prepared dataset.").format(folder=folder),
-            _("Prepare a dataset into it first."),
-        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(
             "prepared-invalid",

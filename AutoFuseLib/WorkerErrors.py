@@ -28,16 +28,16 @@ def notStarted(reason: str, logPath: Path | None = None) -> Error:
 def died(exitCode: int, crashed: bool, logPath: Path | None) -> Error:
     """The process ended in the middle of a job."""
     text = _("The AutoFuse worker process ended unexpectedly ({how}); nothing in the scene was lost.")
-    cure = _("Press Register again: it starts a new one.")
+    cure = _("Try again: a new one is started.")
     if _signalOf(exitCode, crashed) == "SIGKILL":
-        cure = _("Perhaps the memory ran out: close other programs or choose a coarser spacing; then Register again.")
+        cure = _("Perhaps the memory ran out: close other programs or choose a coarser spacing; then try again.")
     return Error(code="worker-died", text=text.format(how=howItEnded(exitCode, crashed)), hint=_withLog(cure, logPath))
 
 
 def unresponsive(seconds: float, logPath: Path | None) -> Error:
     """The process was started and said nothing."""
     text = _("The AutoFuse worker process did not answer within {seconds:g} s and was ended.").format(seconds=seconds)
-    cure = _("Press Register again; the first start on a slow disk takes longer.")
+    cure = _("Try again; the first start on a slow disk takes longer.")
     return Error(code="worker-unresponsive", text=text, hint=_withLog(cure, logPath))
 
 
@@ -53,7 +53,7 @@ def otherProtocol(received: int, logPath: Path | None) -> Error:
 def resultIncomplete(names: list[str], logPath: Path | None) -> Error:
     """Files that the result names are absent."""
     text = _("The result of the AutoFuse worker process lacks files: {names}.").format(names=", ".join(names))
-    cure = _("Check that the disk of Slicer's temporary folder is not full, and press Register again.")
+    cure = _("Check that the disk of Slicer's temporary folder is not full, and try again.")
     return Error(code="result-incomplete", text=text, hint=_withLog(cure, logPath))
 
 

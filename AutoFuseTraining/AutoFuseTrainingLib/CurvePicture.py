@@ -60,9 +60,9 @@ class _Drawing:
         faint.setAlpha(60)
         for value in self._ticks():
             y = self._place(self._x[0], value).y()
-            painter.setPen(qt.QPen(faint, 1))
+            painter.setPen(_pen(faint, 1.0))
             painter.drawLine(qt.QPointF(self._left, y), qt.QPointF(self._right, y))
-            painter.setPen(qt.QPen(self._text, 1))
+            painter.setPen(_pen(self._text, 1.0))
             place = qt.QRectF(0, y - 8, self._left - 6, 16)
             painter.drawText(place, int(qt.Qt.AlignRight | qt.Qt.AlignVCenter), _number(self._unscaled(value)))
         for share, side in ((0.0, qt.Qt.AlignLeft), (0.5, qt.Qt.AlignHCenter), (1.0, qt.Qt.AlignRight)):
@@ -84,9 +84,9 @@ class _Drawing:
     def _legend(self, painter: Any) -> None:
         x = float(self._left)
         for curve in self._curves:
-            painter.setPen(qt.QPen(_color(curve), 3))
+            painter.setPen(_pen(_color(curve), 3.0))
             painter.drawLine(qt.QPointF(x, _TOP + 5), qt.QPointF(x + 14, _TOP + 5))
-            painter.setPen(qt.QPen(self._text, 1))
+            painter.setPen(_pen(self._text, 1.0))
             painter.drawText(
                 qt.QRectF(x + 19, _TOP - 4, 160, 18), int(qt.Qt.AlignLeft | qt.Qt.AlignVCenter), curve.name
             )
@@ -94,7 +94,7 @@ class _Drawing:
 
     def _line(self, painter: Any, curve: Curve) -> None:
         points = [self._place(x, self._scaled(y)) for x, y in zip(curve.x, curve.y, strict=True)]
-        painter.setPen(qt.QPen(_color(curve), curve.width))
+        painter.setPen(_pen(_color(curve), curve.width))
         for first, second in itertools.pairwise(points):
             painter.drawLine(first, second)
         if curve.markers or len(points) == 1:
@@ -114,6 +114,12 @@ class _Drawing:
 
     def _unscaled(self, value: float) -> float:
         return 10**value if self._logarithmic else value
+
+
+def _pen(color: Any, width: float) -> Any:
+    pen = qt.QPen(color)
+    pen.setWidthF(width)
+    return pen
 
 
 def _color(curve: Curve) -> Any:

@@ -121,6 +121,7 @@ class DatasetPanel:
             return
         self._showReport(None)
         self._reportFolder = self._parameters.datasetFolder
+        self._ui.datasetFolderEdit.addCurrentPathToHistory()
         self._begin(self._ui.checkButton, "dataset_check", {"folder": self._reportFolder})
 
     def onPreview(self) -> None:
@@ -146,6 +147,7 @@ class DatasetPanel:
             self._showStatus(Texts.errorText(error))
             return
         spec = {"folder": parameters.datasetFolder, "output": parameters.preparedFolder, "config": config}
+        self._ui.preparedFolderEdit.addCurrentPathToHistory()
         if parameters.labelsFile:
             spec["labels"] = parameters.labelsFile
         self._begin(self._ui.prepareButton, "dataset_prepare", spec)

@@ -12,7 +12,8 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from autofuse_engine.errors import AutoFuseError
-from AutoFuseLib.RunWatcher import RunView, RunWatcher, logTail
+from autofuse_engine.run_folder import RunFolder
+from AutoFuseLib.RunWatcher import LaunchFiles, RunView, RunWatcher, logTail
 
 from . import RunList, Texts
 from .CurvePanel import CurvePanel
@@ -48,6 +49,7 @@ class RunsPanel:
         self._watcher: RunWatcher | None = None
         self._folders: list[Path] = []
         self._items: list[list[Any]] = []
+        self._views: dict[Path, tuple[Any, RunView]] = {}
         self._filling = False
         self._ticks = 0
         self._shown = ""
@@ -99,7 +101,7 @@ class RunsPanel:
         if folders != self._folders:
             self._fill(folders)
         for line, folder in enumerate(folders):
-            self._showLine(line, self._logic.view(folder))
+            self._showLine(line, self._viewOf(folder))
         if self._watcher is not None and self._watcher.folder not in folders:
             self._watch(None)
         if self._watcher is None and folders:
@@ -114,6 +116,14 @@ class RunsPanel:
             self.refresh()
         else:
             self._look()
+
+    def _viewOf(self, folder: Path) -> RunView:
+        """How a run stands; one that rests is looked at again when its files change."""
+        stamp = _stamp(folder)
+        before = self._views.get(folder)
+        if before is None or before[0] != stamp or before[1].active:
+            self._views[folder] = before = (stamp, self._logic.view(folder))
+        return before[1]
 
     def _fill(self, folders: list[Path]) -> None:
         table, self._filling = self._ui.runsTable, True
@@ -242,3 +252,19 @@ class RunsPanel:
         except AutoFuseError as error:
             self._showError(error)
         self.refresh()
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Changes when a run begins, ends, or is replaced by another one."""
+    times = []
+    for path in (
+        RunFolder(folder).config,
+        RunFolder(folder).events,
+        RunFolder(folder).lock,
+        LaunchFiles(folder).record,
+    ):
+        try:
+            times.append(path.stat().st_mtime_ns)
+        except OSError:
+            times.append(0)
+    return tuple(times)

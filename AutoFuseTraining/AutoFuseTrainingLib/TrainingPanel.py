@@ -158,6 +158,7 @@ class TrainingPanel:
         except AutoFuseError as error:
             self._fail(error)
             return
+        self._ui.runFolderEdit.addCurrentPathToHistory()
         self._showStatus(html.escape(_("Started; watch it below. Slicer may be closed: the training goes on.")))
         self.update()
 

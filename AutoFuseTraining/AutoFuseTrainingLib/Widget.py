@@ -61,7 +61,6 @@ class AutoFuseTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
         slicer.app.connect("aboutToQuit()", self.onAboutToQuit)
         self.initializeParameterNode()
-        self.runs.enter()
 
     def cleanup(self) -> None:
         """Leave nothing behind but the trainings; called when the module is reloaded and when Slicer exits."""
