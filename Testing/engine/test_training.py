@@ -102,6 +102,7 @@ def test_a_batch_is_the_mean_of_its_pairs(dataset: Path, tmp_path: Path) -> None
     for number, row in enumerate(twos):
         parts = ones[2 * number : 2 * number + 2]
         assert row["fixed"] == " ".join(part["fixed"] for part in parts)
+        assert row["gradient_norm"] <= 1.02 * np.mean([part["gradient_norm"] for part in parts]), "a mean is no longer"
         # The noise differs, as it belongs to the step: the similarity hardly feels it.
         assert row["similarity"] == pytest.approx(np.mean([part["similarity"] for part in parts]), abs=5e-3)
 
