@@ -94,7 +94,8 @@ def test_register_leaves_every_file_and_shows_the_figures(
 def test_options_reach_the_configuration_and_files_the_right_inputs(pair: Path, staged: Calls) -> None:
     matrix = pair / "start.txt"
     matrix.write_text("1 0 0 4\n0 1 0 -5\n0 0 1 6\n0 0 0 1\n", encoding="utf-8")
-    options = ["--model", "none", "--initial", str(matrix), "--refine", "7", "--smoothness", "0.5", "--similarity", "mind", "--spacing", "2.5",
+    options = ["--model", "none", "--initial", str(matrix), "--refine", "7", "--similarity", "mind",
+               "--smoothness", "0.5", "--spacing", "2.5",
                "--samples", "3", "--device", "cpu", "--precision", "bfloat16", "--seed", "11", "--no-overview", "-q",
                f"--fixed-mask={pair / 'fixed_labels.nrrd'}",
                f"--moving-labels={pair / 'moving_labels.nrrd'}"]  # fmt: skip
