@@ -198,7 +198,9 @@ class AutoFuseTrainingLogic(ScriptedLoadableModuleLogic):
         self._refuseActive(folder)
         run, launch = RunFolder(folder), LaunchFiles(folder)
         try:
-            shutil.rmtree(run.checkpoints) if run.checkpoints.is_dir() else None
+            for part in (run.checkpoints, run.tensorboard):
+                if part.is_dir():
+                    shutil.rmtree(part)
             for path in (run.config, run.events, run.metrics, run.validation, run.stop, run.lock, *launch.all()):
                 path.unlink(missing_ok=True)
             if folder.is_dir() and not any(folder.iterdir()):

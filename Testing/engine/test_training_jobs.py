@@ -139,8 +139,8 @@ def test_the_preview_is_what_the_checkpoint_makes_of_a_validation_pair(trained: 
     assert np.array_equal(moving, dataset.image(dataset.index_of(result.report["names"][1])))
     again = run("train_pair", {"run": str(trained), "output": str(tmp_path), "number": 1 + result.report["pairs"]})
     assert again.report["names"] == result.report["names"]
-    # After three steps things move by little: the warped image is nearly the moving one, and not the fixed one.
-    assert 0 < np.abs(warped - moving).mean() < 0.3 * np.abs(warped - fixed).mean()
+    # After three steps things move by little: the warped image is nearer to the moving one than to the fixed one.
+    assert 0 < np.abs(warped - moving).mean() < 0.7 * np.abs(warped - fixed).mean()
 
 
 def test_export_fills_the_card_from_what_is_asked(trained: Path, monkeypatch: Any, tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ def test_a_folder_is_added_if_it_is_a_run(training):
 def test_deleting_asks_and_leaves_what_is_not_of_the_run(training):
     folder = writeRun(training.tmp / "run", training.prepared(), ending=ended(True, 60))
     (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    (folder / "tensorboard").mkdir()
     training.load()
     training.show(folder)
     training.host.setTesting(False)
