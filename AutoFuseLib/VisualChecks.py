@@ -18,8 +18,8 @@ from slicer.i18n import tr as _
 from AutoFuseLib import CheckTexts
 from AutoFuseLib.CheckColors import BLUE_WHITE_RED, DARK_TO_BRIGHT, JACOBIAN_RANGE, evenColors, jacobianColors
 from AutoFuseLib.CheckImages import CheckImages, hasImage
-from AutoFuseLib.CheckVolumes import highest99
 from AutoFuseLib.CheckSegmentations import CheckSegmentations
+from AutoFuseLib.CheckVolumes import highest99
 from AutoFuseLib.DeformationDisplay import DeformationDisplay
 from AutoFuseLib.Geometry import hasLinearParent
 from AutoFuseLib.HiddenNodes import inScene
