@@ -17,6 +17,7 @@ from autofuse_engine.data.volume import AxisOrder, Volume, map_points
 from autofuse_engine.errors import AutoFuseError, CancelledError, DeviceError
 from autofuse_engine.events import Event, Progress, Warning
 from autofuse_engine.model_card import ModelCard, Preprocessing
+from autofuse_engine.networks import lean
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.registration import ModelCache, RegistrationResult, register
 from autofuse_engine.search import Attempt, Found, search_with_less_and_less_memory
@@ -261,6 +262,7 @@ def test_refinement_improves_on_a_poor_prediction(pair: SyntheticPair, model_pat
     assert dice[1] > dice[0] + 0.01
 
 
+@pytest.mark.skipif(not lean.has_fast_bfloat16(), reason="needs a CPU with bfloat16")
 def test_half_precision_stays_close(pair: SyntheticPair, model_path: str) -> None:
     fields = [
         run(pair, RegistrationConfig(model=model_path, refinement_steps=0, precision=precision)).displacement_magnitude

@@ -92,7 +92,8 @@ def machine(host: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
     monkeypatch.setattr(slicer.util, "pip_install", made.pipInstall)
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     monkeypatch.delenv("PIP_CONSTRAINT", raising=False)
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    for name in ("torch", "safetensors"):  # loaded by tests of the engine, but not in Slicer's own process
+        monkeypatch.delitem(sys.modules, name, raising=False)
     slicer.app.temporaryPath = str(tmp_path / "Zwischenlager Größe 5")
     host.setTesting(False)
     yield made
