@@ -135,7 +135,7 @@ class TestDeath:
         assert answer.code == "worker-died"
         assert "nothing in the scene was lost" in answer.text
         assert os.name == "nt" or words in answer.text
-        assert "Register again" in answer.hint
+        assert "ry again" in answer.hint
         logs = list(client.worker.logPath.parent.glob("*.log"))
         assert [path for path in logs if str(path) in answer.hint]
         assert len(logs) == 2
