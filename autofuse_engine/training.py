@@ -135,7 +135,8 @@ class _Run:
                 f"A batch of {config.batch} cannot be shared among {processes.count} processes.",
                 f"Choose a batch that is a multiple of {processes.count}.",
             )
-        self.dataset = dataset = PreparedDataset.open(config.dataset)
+        dataset = PreparedDataset.open(config.dataset).with_labels_of(config.labelled_percent, config.seed)
+        self.dataset = dataset
         self.table = ClassTable([label.value for label in dataset.labels])
         _check_classes(config, dataset)
         self.samplers = [
@@ -313,10 +314,12 @@ def _dataset_facts(dataset: PreparedDataset) -> dict[str, Any]:
     splits: dict[str, int] = {}
     for case in dataset.cases:
         splits[case.split] = splits.get(case.split, 0) + 1
+    labelled = sum(case.split == "train" and case.has_labels for case in dataset.cases)
     return {
         **dict(dataset.manifest.dataset),
         "manifest_sha256": hashlib.sha256((dataset.folder / MANIFEST).read_bytes()).hexdigest(),
         "cases": splits,
+        "labelled_training_cases": labelled,
         "shape": list(dataset.shape),
         "labels": [{"value": label.value, "name": label.name} for label in dataset.labels],
         "preprocessing": dataset.preprocessing.to_dict(),

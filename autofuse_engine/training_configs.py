@@ -132,10 +132,11 @@ class AugmentationConfig(Config):
 class TrainingConfig(Config):
     """Everything that decides how a run goes; stored as ``config.json`` in its folder.
 
-    ``dataset`` is a folder that ``autofuse dataset prepare`` made. ``batch`` pairs make a step, over all processes
-    together. ``recompute`` trades time for memory (activation checkpointing), ``channels_last`` orders memory for
-    GPUs. ``clip_norm`` limits the length of the gradient. Every ``validation_every`` steps up to ``validation_pairs``
-    pairs are judged, and a checkpoint is written then and every ``checkpoint_minutes``.
+    ``dataset`` is a folder that ``autofuse dataset prepare`` made. Labels of ``labelled_percent`` of the training cases
+    that have any are used, the others count as unlabelled; validation keeps all. ``batch`` pairs make a step, over all
+    processes together. ``recompute`` trades time for memory (activation checkpointing), ``channels_last`` orders
+    memory for GPUs. ``clip_norm`` limits the length of the gradient. Every ``validation_every`` steps up to
+    ``validation_pairs`` pairs are judged, and a checkpoint is written then and every ``checkpoint_minutes``.
     """
 
     dataset: str
@@ -143,6 +144,7 @@ class TrainingConfig(Config):
     losses: LossConfig = field(default_factory=LossConfig)
     stages: tuple[Stage, ...] = field(default_factory=lambda: (Stage(steps=100_000),))
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    labelled_percent: float = 100.0
     batch: int = 1
     seed: int = 0
     device: str = "auto"
@@ -167,6 +169,7 @@ class TrainingConfig(Config):
         _whole(self, "validation_every", 1, 100_000_000)
         _whole(self, "validation_pairs", 1, 100_000)
         _number(self, "checkpoint_minutes", 0.0, 1e6)
+        _number(self, "labelled_percent", 0.0, 100.0, above=True)
         if self.clip_norm is not None:
             _number(self, "clip_norm", 0.0, 1e12, above=True)
         for name in ("recompute", "channels_last"):

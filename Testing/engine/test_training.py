@@ -252,6 +252,18 @@ def test_a_network_with_other_classes_than_the_dataset_is_refused(dataset: Path,
     assert "network.classes to 3" in caught.value.hint
 
 
+def test_a_run_learns_from_a_share_of_the_labels_and_its_model_says_so(dataset: Path, tmp_path: Path) -> None:
+    stage = Stage(steps=2, pairs="labelled+unlabelled", learning_rate=1e-3)
+    network = NetworkConfig(channels=2, classes=3, align_corners=False)
+    train(short(dataset, network=network, stages=(stage,), labelled_percent=67), tmp_path / "run")
+    row = read_rows(RunFolder(tmp_path / "run").metrics)[1]
+    assert row["warped_labels"] is None, "the second pair has a case without labels"
+    _, facts = read_state(RunFolder(tmp_path / "run").last)
+    assert facts["dataset"]["labelled_training_cases"] == 3 == facts["dataset"]["cases"]["train"] - 2
+    with pytest.raises(InputError, match="1 with labels"):
+        train(short(dataset, network=network, stages=(stage,), labelled_percent=20), tmp_path / "too few")
+
+
 def test_labels_become_classes_in_the_order_of_their_values() -> None:
     table = ClassTable([205, 3, 90])
     labels = np.array([[[0, 3, 90, 205, 4, 500]]], dtype=np.uint16)

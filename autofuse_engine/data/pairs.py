@@ -26,9 +26,9 @@ class PairSampler:
     Args:
         dataset: the cases.
         kind: ``any`` two different cases; ``labelled`` two with labels; ``labelled+unlabelled`` in turn a pair with
-            labels (even steps) and one in which at least one case has none (odd steps); ``within-group`` two cases of
-            one patient, such as the heart's end-diastole and end-systole; ``listed`` those that the dataset or
-            ``pairs_file`` names, in their direction.
+            labels (even steps) and one in which at least one case has none (odd steps), or the former alone where
+            every case has labels; ``within-group`` two cases of one patient, such as the heart's end-diastole and
+            end-systole; ``listed`` those that the dataset or ``pairs_file`` names, in their direction.
         split: ``train``, ``validation`` or ``test``.
         seed: draws the order.
         pairs_file: CSV with the columns ``fixed`` and ``moving`` (names of cases); only with ``listed``.
@@ -96,7 +96,7 @@ class PairSampler:
         elif kind == "labelled":
             sources = [_Ordered(labelled)]
         elif kind == "labelled+unlabelled":
-            sources = [_Ordered(labelled), _Mixed(labelled, others)]
+            sources = [_Ordered(labelled), *([_Mixed(labelled, others)] if others else [])]
         elif kind == "within-group":
             sources = [_Listed(self._within_groups(indices))]
         else:

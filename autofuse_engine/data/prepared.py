@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +91,23 @@ class PreparedDataset:
             KeyError: if there is none.
         """
         return self._index[name]
+
+    def with_labels_of(self, percent: float, seed: int) -> PreparedDataset:
+        """The same cases, but labels of no more than a share of the labelled training cases; the other splits keep all.
+
+        Seed and names decide which, so that a smaller share is part of a larger one.
+
+        Args:
+            percent: of the training cases that have labels, above 0 to 100; at least one keeps its labels.
+            seed: of the draw.
+        """
+        if not 0 < percent <= 100:
+            raise ValueError(f"percent is above 0 and at most 100, received {percent}")
+        names = [case.name for case in self.cases if case.split == "train" and case.has_labels]
+        names.sort(key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest())
+        dropped = set(names[math.ceil(len(names) * percent / 100) :])
+        cases = tuple(replace(case, labelmap=None) if case.name in dropped else case for case in self.cases)
+        return PreparedDataset(self.folder, replace(self.manifest, cases=cases))
 
     def image(self, index: int) -> NDArray[np.float32]:
         """``(D, H, W)``, float32 in [0, 1]; a new array at every call."""

@@ -131,9 +131,9 @@ def test_a_split_without_such_pairs_is_refused(dataset: PreparedDataset, kind: s
     assert "3 cases, 0 with labels" in caught.value.text
 
 
-def test_all_labelled_cases_give_no_unlabelled_pair(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no pair of the kind"):
-        PairSampler(make_prepared(tmp_path), "labelled+unlabelled")
+def test_where_every_case_has_labels_the_turns_are_all_labelled(tmp_path: Path) -> None:
+    dataset = make_prepared(tmp_path, train=3)
+    assert sorted(epoch(PairSampler(dataset, "labelled+unlabelled"))) == sorted(permutations(range(3), 2))
 
 
 @pytest.mark.parametrize(

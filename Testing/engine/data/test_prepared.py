@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,27 @@ def test_an_array_of_another_shape_or_type_is_refused_when_it_is_read(folder: Pa
         with pytest.raises(FileError) as caught:
             dataset.image(0)
         assert caught.value.code == "prepared-invalid"
+
+
+def test_a_share_of_the_labels_spares_validation_and_is_part_of_a_larger_share(tmp_path: Path) -> None:
+    dataset = make_prepared(tmp_path, train=7, validation=2)
+
+    def with_labels(percent: float, seed: int = 3) -> set[str]:
+        return {case.name for case in dataset.with_labels_of(percent, seed).cases if case.has_labels}
+
+    validation = {case.name for case in dataset.cases if case.split == "validation"}
+    shares = [with_labels(percent) for percent in (1, 20, 50, 100)]
+    assert [len(share - validation) for share in shares] == [1, 2, 4, 7]
+    assert all(small < large for small, large in pairwise(shares))
+    assert all(validation < share for share in shares)
+    assert len({frozenset(with_labels(20, seed)) for seed in range(10)}) > 1
+    reduced = dataset.with_labels_of(20, 3)
+    assert {number for number in range(9) if reduced.labelmap(number) is not None} == {
+        reduced.index_of(name) for name in shares[1]
+    }
+
+
+@pytest.mark.parametrize("percent", [0, -1, 101, float("nan")])
+def test_a_share_lies_above_0_and_at_most_at_100(tmp_path: Path, percent: float) -> None:
+    with pytest.raises(ValueError, match="percent is above 0"):
+        make_prepared(tmp_path).with_labels_of(percent, 0)
