@@ -14,7 +14,8 @@ ENGINE = ROOT / "autofuse_engine"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs", "training_configs",
-     "training_presets", "run_folder", "run_lock"),
+     "training_presets", "run_folder", "run_lock", "class_names", "evaluation_configs",
+     "evaluation_rows"),
     ("spatial",),
     ("networks", "losses", "metrics"),
     ("data", "checkpoint", "training_state", "official_import", "official_names", "devices", "memory"),
@@ -25,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "dataset_check",
         "dataset_preparation",
         "search",
+        "guidance",
         "prediction",
         "refinement",
         "deformation",
@@ -42,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "tensorboard_log",
         "validation",
         "evaluation",
+        "evaluation_methods",
     ),
     ("__main__", "cli", "commands", "model_commands", "dataset_arguments", "dataset_commands", "demo", "benchmark",
      "worker", "worker_jobs", "terminal", "interruption", "training_arguments", "training_commands", "training_jobs",
