@@ -7,14 +7,17 @@ import io
 import json
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from autofuse_engine.errors import AutoFuseError, FileError
 from autofuse_engine.events import Event, Metric, Progress, Warning, finite
 from autofuse_engine.verdict import judge
+
+_Display = TypeVar("_Display", bound="BarDisplay")
 
 _LABELS_SHOWN = 12
 _COLOR_OF_LEVEL = {"good": "green", "check": "yellow", "bad": "red"}
@@ -48,10 +51,10 @@ def print_error(error: AutoFuseError) -> None:
     print(f"Error ({error.code}): {error.text}{hint}", file=sys.stderr)
 
 
-class ProgressDisplay:
-    """Shows events on stderr: a bar on a terminal, one line a stage in a log file, nothing when ``quiet``.
+class BarDisplay(ABC):
+    """Shows events on stderr: a bar on a terminal, lines in a log file, nothing but warnings when ``quiet``.
 
-    A context manager whose instance is the ``report`` callable of a use case. Warnings are shown even when quiet.
+    A context manager whose instance is the ``report`` callable of a use case.
     """
 
     def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
@@ -59,27 +62,17 @@ class ProgressDisplay:
         self._quiet = quiet
         self._bar: Any = None
         self._task: Any = None
-        self._stage = ""
-        self._started = time.monotonic()
 
-    def __enter__(self) -> ProgressDisplay:
+    def __enter__(self: _Display) -> _Display:
         if not self._quiet and self._stream.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-            columns = (
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-            )
             from rich.progress import Progress as Bar
+            from rich.progress import TextColumn
 
+            columns = (*self._columns(), TextColumn("{task.fields[note]}", markup=False))
             self._bar = Bar(*columns, console=Console(file=self._stream), transient=True, expand=True)
             self._bar.start()
-            self._task = self._bar.add_task("starting", total=1.0, note="")
+            self._task = self._bar.add_task("starting", total=None, note="")
         return self
 
     def __exit__(
@@ -92,13 +85,8 @@ class ProgressDisplay:
         """Show one event."""
         if isinstance(event, Warning):
             self.line(f"Warning ({event.code}): {event.text}")
-        elif self._quiet:
-            return
-        elif isinstance(event, Progress):
-            self._progress(event)
-        elif isinstance(event, Metric) and self._bar is not None:
-            note = " ".join(f"{name} {value:.4g}" for name, value in event.values.items())
-            self._bar.update(self._task, note=f"step {event.step} {note}")
+        elif not self._quiet:
+            self._show(event)
 
     def line(self, text: str) -> None:
         """Print a line of text above the bar."""
@@ -107,10 +95,40 @@ class ProgressDisplay:
         else:
             print(text, file=self._stream, flush=True)
 
+    @abstractmethod
+    def _columns(self) -> Sequence[Any]:
+        """The bar's columns of rich, without the note at the end."""
+
+    @abstractmethod
+    def _show(self, event: Event) -> None:
+        """Show an event other than a warning."""
+
+
+class ProgressDisplay(BarDisplay):
+    """A bar with the stage and its share, or one line a stage."""
+
+    def __init__(self, *, quiet: bool, stream: TextIO | None = None) -> None:
+        super().__init__(quiet=quiet, stream=stream)
+        self._stage = ""
+        self._started = time.monotonic()
+
+    def _columns(self) -> Sequence[Any]:
+        from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        text = TextColumn("{task.description}")
+        return SpinnerColumn(), text, BarColumn(bar_width=None), TaskProgressColumn(), TimeElapsedColumn()
+
+    def _show(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._progress(event)
+        elif isinstance(event, Metric) and self._bar is not None:
+            note = " ".join(f"{name} {value:.4g}" for name, value in event.values.items())
+            self._bar.update(self._task, note=f"step {event.step} {note}")
+
     def _progress(self, event: Progress) -> None:
         if self._bar is not None:
             note = "" if event.stage != self._stage else None
-            self._bar.update(self._task, completed=event.fraction, description=event.stage)
+            self._bar.update(self._task, total=1.0, completed=event.fraction, description=event.stage)
             if event.text or note == "":
                 self._bar.update(self._task, note=event.text)
         elif event.stage != self._stage:

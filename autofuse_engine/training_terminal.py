@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from autofuse_engine.events import Event, Metric, Progress, Warning
+from autofuse_engine.events import Event, Metric, Progress
 from autofuse_engine.run_folder import RunStatus
-from autofuse_engine.terminal import number, print_table
+from autofuse_engine.terminal import BarDisplay, number, print_table
 
 
-class TrainingDisplay:
-    """Shows the events of a training on stderr. A context manager whose instance is the ``report`` of ``train``.
+class TrainingDisplay(BarDisplay):
+    """Shows the events of a training: a bar with the steps, or one line each so many steps.
 
     Args:
         quiet: show warnings only.
@@ -23,51 +21,26 @@ class TrainingDisplay:
     """
 
     def __init__(self, *, quiet: bool, every: int = 50, stream: TextIO | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._quiet, self._every = quiet, every
-        self._bar: Any = None
-        self._task: Any = None
+        super().__init__(quiet=quiet, stream=stream)
+        self._every = every
         self._last: tuple[int, float] | None = None
 
-    def __enter__(self) -> TrainingDisplay:
-        if not self._quiet and self._stream.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
+    def _columns(self) -> Sequence[Any]:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-            )
-            self._bar = Bar(*columns, console=Console(file=self._stream), transient=True, expand=True)
-            self._bar.start()
-            self._task = self._bar.add_task("training", total=None, note="")
-        return self
+        times = TimeElapsedColumn(), TimeRemainingColumn()
+        return TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), *times
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        if isinstance(event, Warning):
-            self._line(f"Warning ({event.code}): {event.text}")
-        elif self._quiet:
-            return
-        elif isinstance(event, Metric) and event.stage == "validation":
-            self._line(f"step {event.step}: validation {_figures(event.values)}")
+    def _show(self, event: Event) -> None:
+        if isinstance(event, Metric) and event.stage == "validation":
+            self.line(f"step {event.step}: validation {_figures(event.values)}")
         elif isinstance(event, Metric):
             self._step(event)
         elif isinstance(event, Progress) and event.text.startswith(("started", "resumed")):
-            self._line(event.text)
+            self.line(event.text)
         elif isinstance(event, Progress) and self._bar is not None and event.fraction > 0 and self._last is not None:
-            self._bar.update(self._task, completed=self._last[0], total=round(self._last[0] / event.fraction))
+            total = round(self._last[0] / event.fraction)
+            self._bar.update(self._task, description="training", completed=self._last[0], total=total)
 
     def _step(self, event: Metric) -> None:
         now = time.monotonic()
@@ -78,14 +51,8 @@ class TrainingDisplay:
             pace = ""
             if self._last is not None:
                 pace = f", {(now - self._last[1]) / (event.step - self._last[0]):.2f} s a step"
-            self._line(f"step {event.step}: {_figures(event.values)}{pace}")
+            self.line(f"step {event.step}: {_figures(event.values)}{pace}")
             self._last = (event.step, now)
-
-    def _line(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=self._stream, flush=True)
 
 
 def print_status(status: RunStatus, title: str) -> None:
