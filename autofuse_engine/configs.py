@@ -199,7 +199,8 @@ class RegistrationConfig(Config):
     image. ``initial_matrix_ras`` (4x4, RAS, mm; takes points of the fixed image to the moving image) goes with
     ``initial="matrix"``. ``smoothness`` multiplies the weight of the smoothness term of the refinement: above 1 the
     transform is stiffer, below 1 it follows the images more closely. ``samples`` draws of the posterior give the
-    uncertainty, where the model has one.
+    uncertainty, where the model has one. ``passes`` is how often the model looks at the pair, 1 to 4: from the second
+    time on at the moving image as it was warped so far; without a model there is nothing to repeat.
     """
 
     model: str = "none"
@@ -213,6 +214,7 @@ class RegistrationConfig(Config):
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
+    passes: int = 1
 
     def __post_init__(self) -> None:
         _require(self.initial in INITIAL_ALIGNMENTS, f"initial is one of {', '.join(INITIAL_ALIGNMENTS)}", self.initial)
@@ -223,6 +225,9 @@ class RegistrationConfig(Config):
         _require(self.spacing_mm is None or 0.05 <= self.spacing_mm <= 50, "spacing_mm is 0.05..50", self.spacing_mm)
         _require(self.samples >= 0, "samples is at least 0", self.samples)
         _require(self.precision in ("float32", "bfloat16"), "precision is float32 or bfloat16", self.precision)
+        passes = self.passes
+        _require(type(passes) is int and 1 <= passes <= 4, "passes is a whole number of 1..4", passes)
+        _require(passes == 1 or self.model != "none", "passes above 1 need a model", passes)
         matrix = self.initial_matrix_ras
         _require(
             (matrix is not None) == (self.initial == "matrix"), "initial_matrix_ras goes with initial 'matrix'", matrix
