@@ -34,11 +34,13 @@ from autofuse_engine.dataset_configs import PreparationConfig
 from autofuse_engine.errors import AutoFuseError, FileError, InputError
 from autofuse_engine.events import Progress, Report, Warning, silent
 from autofuse_engine.model_card import Preprocessing
+from autofuse_engine.run_lock import RunLock
 
 _STEPS = 1
 """Raised when a step gives other results than before, so that outcomes of older versions do not count."""
 _LOOKED, _ALIGNED = 0.1, 0.6
 _UNUSUAL_SCALE = 2.0
+_LOCK = ".lock"
 
 
 def prepare_dataset(
@@ -63,14 +65,16 @@ def prepare_dataset(
     Raises:
         InputError: ``dataset-has-errors``, ``dataset-cases-failed``, ``reference-unknown``, ``grid-too-large``,
             ``processes-lost``.
-        FileError: ``output-not-empty``, ``output-not-writable``, ``disk-full``, or as :func:`open_dataset` says.
+        FileError: ``prepared-locked``, ``output-not-empty``, ``output-not-writable``, ``disk-full``, or as
+            :func:`open_dataset` says.
         CancelledError: if ``cancelled()`` became true; the next run goes on from there.
     """
     config = config or PreparationConfig()
     dataset = open_dataset(path)
     folder = PreparationFolder(Path(output), [case.name for case in dataset.cases])
     folder.make(dataset.root)
-    with CasePool(jobs or usable_cores(), cancelled) as pool:
+    with RunLock(folder.path / _LOCK, _preparation_holds), CasePool(jobs or usable_cores(), cancelled) as pool:
+        folder.remove_halves()
         run = _Run(dataset, folder, config, report, pool)
         facts = run.look()
         run.plan(facts)
@@ -78,6 +82,14 @@ def prepare_dataset(
         run.choose_grid()
         run.finish(run.store())
     return PreparedDataset.open(output)
+
+
+def _preparation_holds(folder: Path, who: str) -> FileError:
+    return FileError(
+        "prepared-locked",
+        f"Another preparation writes to {folder} ({who}).",
+        "Wait until it has ended, or choose another folder with -o.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Who trains in a run folder: a lock that the operating system takes back when its process dies, however it dies.
+"""Who trains or prepares in a folder: a lock that the system takes back when its process dies, however it dies.
 
 Standard library only. The file stays when nobody holds the lock; its text names the process that held it last.
 """
@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -25,13 +25,18 @@ _LOCKED_BYTE = 1 << 30
 class RunLock:
     """Holds the lock of a folder while the context is open; one holder on all computers that share the folder.
 
+    Args:
+        path: of the file that is locked.
+        held: makes the error for a folder that another process (named in the second argument) holds.
+
     Raises:
-        FileError: ``run-locked`` on entering, with the process that holds it; ``run-lock-unsupported`` where the disk
+        FileError: on entering: what ``held`` makes, by default ``run-locked``; ``run-lock-unsupported`` where the disk
             knows no locks.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, held: Callable[[Path, str], FileError] | None = None) -> None:
         self.path = path
+        self._held = held or _training_holds
         self._stream: IO[bytes] | None = None
 
     def __enter__(self) -> RunLock:
@@ -41,7 +46,7 @@ class RunLock:
         try:
             while not _try_lock(stream, self.path):
                 if time.monotonic() > deadline:
-                    raise _held(self.path)
+                    raise self._held(self.path.parent, _holder_in_words(self.path))
                 time.sleep(0.05)
             stream.truncate(0)
             stream.write(json.dumps({"process": os.getpid(), "computer": socket.gethostname()}).encode("ascii"))
@@ -96,12 +101,15 @@ def _opened(path: Path) -> IO[bytes]:
         ) from error
 
 
-def _held(path: Path) -> FileError:
+def _holder_in_words(path: Path) -> str:
     last = holder(path)
-    who = f"process {last['process']} on {last['computer']}" if {"process", "computer"} <= last.keys() else "a process"
+    return f"process {last['process']} on {last['computer']}" if {"process", "computer"} <= last.keys() else "a process"
+
+
+def _training_holds(folder: Path, who: str) -> FileError:
     return FileError(
         "run-locked",
-        f"Another training runs in {path.parent} ({who}).",
+        f"Another training runs in {folder} ({who}).",
         "Watch it with 'autofuse train status', stop it with 'autofuse train stop', or choose another folder.",
     )
 
@@ -110,7 +118,7 @@ def _unsupported(path: Path, error: OSError) -> FileError:
     return FileError(
         "run-lock-unsupported",
         f"The disk of {path} knows no file locks ({error.strerror}).",
-        "Choose a run folder on another disk.",
+        "Choose a folder on another disk.",
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from preparing import QUICK, ROOT, Told, contents, described_folder, egg, plain_folder, prepare
 
+from autofuse_engine import run_lock
 from autofuse_engine.data.files import write_volume
 from autofuse_engine.data.prepared import PreparedDataset
 from autofuse_engine.dataset_configs import PreparationConfig
@@ -186,3 +187,15 @@ def test_from_the_first_change_on_the_old_result_does_not_count_as_whole(source:
     with pytest.raises(FileError) as caught:
         PreparedDataset.open(tmp_path / "out")
     assert caught.value.code == "prepared-not-found"
+
+
+def test_a_folder_takes_one_preparation_at_a_time(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "_PATIENCE_S", 0.0)
+    out = tmp_path / "out"
+    (out / "steps").mkdir(parents=True)
+    with run_lock.RunLock(out / ".lock"), pytest.raises(FileError, match="Another preparation writes") as caught:
+        prepare_dataset(source, out, jobs=1)
+    assert caught.value.code == "prepared-locked"
+    assert not [path for path in out.rglob("*") if path.is_file() and path.name != ".lock"]

@@ -31,7 +31,7 @@ class PreparationFolder:
         self.names = distinct_names(cases)
 
     def make(self, source: Path) -> None:
-        """Make the folder where it is absent, and remove what a killed run left half-written in it.
+        """Make the folder where it is absent.
 
         Raises:
             FileError: ``output-not-empty`` where something else lies there, or it is the ``source`` itself;
@@ -50,6 +50,16 @@ class PreparationFolder:
         try:
             for name in reversed(_FOLDERS):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(self.path, error) from error
+
+    def remove_halves(self) -> None:
+        """Remove what a killed run left half-written.
+
+        Raises:
+            FileError: ``output-not-writable``.
+        """
+        try:
             for name in ("", *_FOLDERS):
                 for left in (self.path / name).glob(".autofuse-*"):
                     left.unlink(missing_ok=True)
