@@ -48,7 +48,7 @@ class Judge:
             between: called between the steps; may raise to cancel.
         """
         result: dict[str, dict[str, Any]] = {}
-        shared = self._shared_labels(moving_labels)
+        shared = self.shared_labels(moving_labels)
         for name, matrix in (("before", np.eye(4)), ("initial", initial_ras)):
             transform = SpatialTransform(steps=(MatrixStep(matrix_ras=matrix),))
             if name == "initial" and np.array_equal(matrix, np.eye(4)):
@@ -56,20 +56,28 @@ class Judge:
                 continue
             image = resample_image(moving, transform, self.fixed)
             labels = None if moving_labels is None else resample_labels(moving_labels, transform, self.fixed)
-            result[name] = self._figures(transform, image, labels, shared)
+            result[name] = self.figures(transform, image, labels, shared)
             between()
-        result["after"] = self._figures(forward, warped, warped_labels, shared)
+        result["after"] = self.figures(forward, warped, warped_labels, shared)
         return result
 
-    def _shared_labels(self, moving_labels: Volume | None) -> set[int]:
+    def shared_labels(self, moving_labels: Volume | None) -> set[int]:
         """Labels of both images: one that only one of them has says nothing about the alignment."""
         if self.fixed_labels is None or moving_labels is None:
             return set()
         return set(np.unique(self.fixed_labels.array).tolist()) & set(np.unique(moving_labels.array).tolist()) - {0}
 
-    def _figures(
+    def figures(
         self, transform: SpatialTransform, image: Volume, labels: Volume | None, shared: set[int]
     ) -> dict[str, Any]:
+        """Figures of one transform: ``ncc``; ``dice``, ``dice_mean``, ``hd95_mm``, ``hd95_mean_mm``; ``tre_mean_mm``.
+
+        Args:
+            transform: takes fixed points to the moving image.
+            image: the moving image under it, on the fixed grid.
+            labels: the moving labelmap under it, or None.
+            shared: the labels that count, see :meth:`shared_labels`.
+        """
         figures: dict[str, Any] = {"ncc": correlation(self.fixed.array, image.array, self.foreground)}
         if self.fixed_labels is not None and labels is not None:
             dice = dice_per_label(self.fixed_labels.array, labels.array)

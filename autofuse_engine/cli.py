@@ -15,6 +15,7 @@ from autofuse_engine import __version__
 from autofuse_engine.configs import INITIAL_ALIGNMENTS, SIMILARITIES, RegistrationConfig
 from autofuse_engine.dataset_arguments import add_dataset_commands
 from autofuse_engine.errors import AutoFuseError, CancelledError, InputError
+from autofuse_engine.evaluation_arguments import add_evaluation_command
 from autofuse_engine.terminal import make_streams_safe, print_error
 from autofuse_engine.training_arguments import add_training_commands, with_run_command
 
@@ -28,6 +29,7 @@ _EPILOG = """examples:
   autofuse dataset check my_images/
   autofuse dataset prepare my_images/ -o prepared --spacing 2
   autofuse train --preset brain-unsupervised --dataset prepared --run-dir run
+  autofuse evaluate prepared --method affine --method refinement --pairs 10 --out results
   autofuse demo
 
 exit codes: 0 done, 1 unexpected failure, 2 something that you can correct, 130 cancelled
@@ -92,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("name", metavar="NAME", help="name of the model")
     add_dataset_commands(commands, add)
     add_training_commands(commands, add)
+    add_evaluation_command(commands, add)
     add(commands, "networks", _networks, "List the network architectures with their numbers of parameters.")
     made = add(commands, "demo", _demo, "Generate a pair of images, register it, and show the result.")
     made.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo")

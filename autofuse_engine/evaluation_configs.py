@@ -14,6 +14,8 @@ from autofuse_engine.errors import InputError
 
 MethodKind = Literal["none", "affine", "refinement", "model", "syn", "elastix", "voxelmorph"]
 METHOD_KINDS: tuple[MethodKind, ...] = ("none", "affine", "refinement", "model", "syn", "elastix", "voxelmorph")
+PairChoice = Literal["any", "labelled", "within-group", "listed"]
+PAIR_CHOICES: tuple[PairChoice, ...] = ("any", "labelled", "within-group", "listed")
 PEER_KINDS: tuple[MethodKind, ...] = ("syn", "elastix", "voxelmorph")
 """Methods of other packages, which have to be installed for them."""
 _OPTIONS: Mapping[MethodKind, tuple[str, ...]] = {
@@ -61,15 +63,18 @@ class EvaluationConfig(Config):
     """Every choice of one evaluation.
 
     ``dataset`` is a folder as ``autofuse dataset check`` takes it, one that ``autofuse dataset prepare`` made, or a CSV
-    of pairs. ``pairs`` is the most that are taken, None all of a list. ``all_pairs`` takes every ordered pair of the
-    split. ``threads`` None leaves the number of CPU threads to torch. ``retry_failed`` computes the rows again that
-    ended with an error.
+    of pairs. ``pairs`` is the most that are taken; None means all of a list, and 20 where the dataset lists none.
+    ``all_pairs`` takes every pair instead, in both directions. ``split`` None is the first of validation, test and
+    train that has two cases. ``kind`` None takes what the dataset lists, else two phases of one heart where it has
+    such, else labelled cases where it has two. ``threads`` None leaves the number of CPU threads to torch.
+    ``retry_failed`` computes the rows again that ended with an error.
     """
 
     dataset: str
     methods: tuple[MethodSpec, ...]
     pairs: int | None = None
     split: Split | None = None
+    kind: PairChoice | None = None
     all_pairs: bool = False
     device: str = "auto"
     seed: int = 0
@@ -81,6 +86,7 @@ class EvaluationConfig(Config):
         _require(self.pairs is None or self.pairs >= 1, "pairs is at least 1", self.pairs)
         _require(not (self.all_pairs and self.pairs), "pairs goes without all_pairs", self.pairs)
         _require(self.split is None or self.split in SPLITS, f"split is one of {', '.join(SPLITS)}", self.split)
+        _require(self.kind is None or self.kind in PAIR_CHOICES, f"kind is one of {', '.join(PAIR_CHOICES)}", self.kind)
         _require(self.threads is None or self.threads >= 1, "threads is at least 1", self.threads)
         names = [method.name for method in self.methods]
         _require(len(set(names)) == len(names), "methods have different names", names)

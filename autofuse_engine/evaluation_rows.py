@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from autofuse_engine.errors import FileError
+from autofuse_engine.json_lines import append_line, read_lines
 
 ROWS = "pairs.jsonl"
 TABLE = "pairs.csv"
@@ -95,14 +94,9 @@ def append_row(folder: str | Path, row: PairRow) -> None:
         FileError: ``output-not-writable``.
     """
     path = Path(folder) / ROWS
-    line = json.dumps(_finite(asdict(row)), ensure_ascii=False, allow_nan=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as stream:
-            stream.truncate(_finished_size(path))
-            stream.write(line.encode("utf-8") + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_line(path, _finite(asdict(row)))
     except OSError as error:
         raise _not_writable(path) from error
 
@@ -116,16 +110,13 @@ def read_rows(folder: str | Path) -> list[PairRow]:
         FileError: ``evaluation-invalid`` if a line is not a row, or has a field that this version does not know.
     """
     path = Path(folder) / ROWS
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise _invalid(path, str(error)) from error
     rows: dict[tuple[str, str, str], PairRow] = {}
-    for number, line in enumerate(lines, start=1):
-        row = _row(line, path, number)
-        rows[row.key] = row
+    try:
+        for number, content in read_lines(path):
+            row = _row(content, number)
+            rows[row.key] = row
+    except (OSError, ValueError) as error:
+        raise _invalid(path, str(error)) from error
     return list(rows.values())
 
 
@@ -158,22 +149,11 @@ def write_csv(folder: str | Path) -> Path:
     return path
 
 
-def _finished_size(path: Path) -> int:
-    """Bytes up to the end of the last finished line."""
-    return path.read_bytes().rfind(b"\n") + 1
-
-
-def _row(line: bytes, path: Path, number: int) -> PairRow:
-    try:
-        content = json.loads(line.decode("utf-8"))
-    except ValueError as error:
-        raise _invalid(path, f"line {number} is not JSON") from error
-    if not isinstance(content, dict):
-        raise _invalid(path, f"line {number} is not a row")
+def _row(content: Mapping[str, Any], number: int) -> PairRow:
     if unknown := sorted(set(content) - set(_FIELDS)):
-        raise _invalid(path, f"line {number} has the unknown field {unknown[0]!r}")
+        raise ValueError(f"line {number} has the unknown field {unknown[0]!r}")
     if missing := [name for name in _REQUIRED if content.get(name) is None]:
-        raise _invalid(path, f"line {number} lacks {missing[0]!r}")
+        raise ValueError(f"line {number} lacks {missing[0]!r}")
     return PairRow(**{**content, "gate_means": tuple(content.get("gate_means") or ())})
 
 

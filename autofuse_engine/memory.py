@@ -26,12 +26,21 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if sys.platform == "win32":
-        return _windows_peak_bytes()
+        return _windows_process_bytes("size_0")  # PeakWorkingSetSize
     if sys.platform == "darwin":
         import resource
 
         return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return _linux_figure_bytes("/proc/self/status", "VmHWM:")
+
+
+def resident_memory_bytes() -> int | None:
+    """Memory of this process that lies in the machine's memory now; None on macOS, which tells only the most."""
+    if sys.platform == "win32":
+        return _windows_process_bytes("size_1")  # WorkingSetSize
+    if sys.platform == "darwin":
+        return None
+    return _linux_figure_bytes("/proc/self/status", "VmRSS:")
 
 
 def reset_peak(device: torch.device) -> None:
@@ -76,7 +85,7 @@ def _windows_free_bytes() -> int | None:
     return int(status.free) if windows.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None
 
 
-def _windows_peak_bytes() -> int | None:
+def _windows_process_bytes(name: str) -> int | None:
     class Counters(ctypes.Structure):
         _fields_ = (
             ("size", ctypes.c_ulong),
@@ -89,4 +98,4 @@ def _windows_peak_bytes() -> int | None:
     windows: Any = getattr(ctypes, "windll", None)
     handle = ctypes.c_void_p(-1)  # the pseudo handle of the current process
     filled = windows.psapi.GetProcessMemoryInfo(handle, ctypes.byref(counters), counters.size)
-    return int(counters.size_0) if filled else None  # PeakWorkingSetSize
+    return int(getattr(counters, name)) if filled else None

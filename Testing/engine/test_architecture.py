@@ -15,7 +15,7 @@ ENGINE = ROOT / "autofuse_engine"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs", "training_configs",
      "training_presets", "run_folder", "run_lock", "class_names", "evaluation_configs",
-     "evaluation_rows"),
+     "evaluation_rows", "json_lines"),
     ("spatial",),
     ("networks", "losses", "metrics"),
     ("data", "checkpoint", "training_state", "official_import", "official_names", "devices", "memory"),
@@ -44,11 +44,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "tensorboard_log",
         "validation",
         "evaluation",
+        "evaluation_data",
+        "evaluation_folder",
+        "evaluation_judge",
+        "evaluation_memory",
         "evaluation_methods",
+        "evaluation_ours",
+        "evaluation_pair_list",
     ),
     ("__main__", "cli", "commands", "model_commands", "dataset_arguments", "dataset_commands", "demo", "benchmark",
      "worker", "worker_jobs", "terminal", "interruption", "training_arguments", "training_commands", "training_jobs",
-     "training_terminal", "job_files", "overview", "overview_pictures", "overview_planes",
+     "training_terminal", "evaluation_arguments", "evaluation_commands", "job_files", "overview", "overview_pictures", "overview_planes",
      "evaluation_label_plot", "evaluation_plots", "evaluation_report", "evaluation_statistics", "evaluation_tables"),
 )  # fmt: skip
 """Modules and packages of the engine from the words (0) to the doors (5); a new one is entered here first."""

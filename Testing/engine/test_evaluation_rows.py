@@ -77,7 +77,7 @@ def test_a_torn_last_line_is_left_out_and_removed_by_the_next_row(folder: Path) 
     [
         ('{"method": "a", "fixed": "b", "moving": "c", "seconds": 1, "colour": 2}', "'colour'"),
         ('{"method": "a", "fixed": "b", "moving": "c"}', "'seconds'"),
-        ("[1]", "not a row"),
+        ("[1]", "not an object"),
         ("dice", "not JSON"),
     ],
 )

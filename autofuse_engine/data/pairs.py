@@ -8,16 +8,41 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from autofuse_engine.data.prepared import PreparedDataset
 from autofuse_engine.data.tables import read_table, table_invalid
 from autofuse_engine.dataset_configs import PAIR_KINDS, SPLITS, PairKind, Split
 from autofuse_engine.errors import InputError
 
 Pair = tuple[int, int]
 _ROUNDS = 6
+
+
+class PairCase(Protocol):
+    """What decides whether a case may be part of a pair."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def split(self) -> Split: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def has_labels(self) -> bool: ...
+
+
+class PairCases(Protocol):
+    """Cases that pairs are made of; :class:`PreparedDataset` is one such."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def cases(self) -> Sequence[PairCase]: ...
+    @property
+    def listed_pairs(self) -> Mapping[str, tuple[tuple[str, str], ...]]: ...
+    def index_of(self, name: str) -> int: ...
 
 
 class PairSampler:
@@ -40,7 +65,7 @@ class PairSampler:
 
     def __init__(
         self,
-        dataset: PreparedDataset,
+        dataset: PairCases,
         kind: PairKind = "any",
         split: Split = "train",
         seed: int = 0,
@@ -118,10 +143,8 @@ class PairSampler:
         return [(a, b) for members in groups.values() for a in members for b in members if a != b]
 
     def _listed(self, split: Split) -> list[Pair]:
-        if self._pairs_file is None:
-            names = self._dataset.manifest.pairs.get(split, ())
-        else:
-            names = read_pairs(self._pairs_file)
+        given = self._pairs_file
+        names = self._dataset.listed_pairs.get(split, ()) if given is None else read_pairs(given)
         known = {case.name for case in self._dataset.cases}
         pairs = []
         for fixed, moving in names:

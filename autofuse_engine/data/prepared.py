@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,11 @@ class PreparedDataset:
     def labels(self) -> tuple[LabelName, ...]:
         """The label values, usually 1 to K, with their names; background (0) is not among them."""
         return self.manifest.labels
+
+    @property
+    def listed_pairs(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
+        """(fixed, moving) case names that the dataset itself lists, by split."""
+        return self.manifest.pairs
 
     @property
     def preprocessing(self) -> Preprocessing:
