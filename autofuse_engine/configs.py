@@ -32,6 +32,9 @@ NETWORK_KINDS: tuple[NetworkKind, ...] = (
 )
 SIMILARITIES: tuple[Similarity, ...] = ("lncc", "mse", "mind")
 INITIAL_ALIGNMENTS: tuple[InitialAlignment, ...] = ("none", "centers", "moments", "rigid", "affine", "matrix")
+AUTOMATIC_MODEL, NO_MODEL = "auto", "none"
+"""In place of a model's name: the one that suits the images best, by the cards of the models at hand; or none."""
+
 Matrix4 = tuple[tuple[float, float, float, float], ...]
 ConfigType = TypeVar("ConfigType", bound="Config")
 
@@ -193,17 +196,18 @@ class RefinementConfig(Config):
 class RegistrationConfig(Config):
     """What to do with one pair; stored whole in the provenance of each result.
 
-    ``model`` is a name of the catalog, the path of a ``.safetensors`` file, or ``none``. ``refinement_steps`` None
-    means the default of the mode (with or without a model), 0 switches refinement off; the number counts at each
-    level of resolution. ``spacing_mm`` None means the model's, or without model one that suits the fixed
-    image. ``initial_matrix_ras`` (4x4, RAS, mm; takes points of the fixed image to the moving image) goes with
-    ``initial="matrix"``. ``smoothness`` multiplies the weight of the smoothness term of the refinement: above 1 the
-    transform is stiffer, below 1 it follows the images more closely. ``samples`` draws of the posterior give the
+    ``model`` is a name of the catalog, the path of a ``.safetensors`` file, ``none``, or ``auto``: the installed model
+    whose card fits the images best, or none if none does; a result's provenance holds the name that this came to.
+    ``refinement_steps`` None means the default of the mode (with or without a model), 0 switches refinement off; the
+    number counts at each level of resolution. ``spacing_mm`` None means the model's, or without model one that suits
+    the fixed image. ``initial_matrix_ras`` (4x4, RAS, mm; takes points of the fixed image to the moving image) goes
+    with ``initial="matrix"``. ``smoothness`` multiplies the weight of the smoothness term of the refinement: above 1
+    the transform is stiffer, below 1 it follows the images more closely. ``samples`` draws of the posterior give the
     uncertainty, where the model has one. ``passes`` is how often the model looks at the pair, 1 to 4: from the second
     time on at the moving image as it was warped so far; without a model there is nothing to repeat.
     """
 
-    model: str = "none"
+    model: str = AUTOMATIC_MODEL
     initial: InitialAlignment = "affine"
     initial_matrix_ras: Matrix4 | None = None
     similarity: Similarity = "lncc"

@@ -15,8 +15,12 @@ from typing import Any, Literal
 
 from autofuse_engine.configs import Config, NetworkConfig
 from autofuse_engine.errors import ModelError
+from autofuse_engine.image_facts import TrainingRange
+from autofuse_engine.model_validation import ModelValidation
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version 2 added spacing_range_mm, training_range, validation and known_failures; cards of version 1 are read."""
+
 WEIGHTS_SUFFIX = ".safetensors"
 CARD_SUFFIX = ".json"
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
@@ -54,17 +58,25 @@ class Preprocessing(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class IntendedUse(Config):
-    """What the model was trained on and is meant for, in words that a user understands."""
+    """What the model was trained on and is meant for, in short words: ``MR T1w``, ``CT``, ``any``; ``brain``.
+
+    ``spacing_mm`` is that of the training, ``spacing_range_mm`` that of the images which users may bring; None leaves
+    it to the ``training_range`` of the card.
+    """
 
     modality: str = ""
     body_part: str = ""
     spacing_mm: float | None = None
+    spacing_range_mm: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _require(isinstance(self.modality, str), "modality is text", self.modality)
         _require(isinstance(self.body_part, str), "body_part is text", self.body_part)
         spacing = self.spacing_mm
         _require(spacing is None or (_is_number(spacing) and spacing > 0), "spacing_mm is above 0", spacing)
+        if self.spacing_range_mm is not None:
+            low, high = _numbers(self, "spacing_range_mm", self.spacing_range_mm, 2)
+            _require(0 < low <= high, "spacing_range_mm is above 0 and does not fall", self.spacing_range_mm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +98,9 @@ class ModelCard(Config):
     """Everything about a model except its weights.
 
     ``training`` is provenance: data, split, steps, seed, validation figures; whatever JSON can hold.
-    ``weights`` is filled in when the model is saved.
+    ``training_range`` says which images the model knows, ``validation`` how it did on others, ``known_failures`` where
+    it fails: texts, each of which may name a picture that lies beside the model's page. ``weights`` is filled in when
+    the model is saved.
     """
 
     schema: int = SCHEMA
@@ -100,6 +114,9 @@ class ModelCard(Config):
     citation: str = ""
     intended_use: IntendedUse = field(default_factory=IntendedUse)
     not_for: tuple[str, ...] = ()
+    known_failures: tuple[str, ...] = ()
+    training_range: TrainingRange | None = None
+    validation: ModelValidation | None = None
     weights: WeightsFile | None = None
 
     def __post_init__(self) -> None:
@@ -107,15 +124,17 @@ class ModelCard(Config):
         for part, kind in _PARTS.items():
             value = getattr(self, part)
             _require(
-                isinstance(value, kind) or (part == "weights" and value is None),
+                isinstance(value, kind) or (part in _OPTIONAL_PARTS and value is None),
                 f"{part} is a dictionary of its fields",
                 value,
             )
         for item in ("title", "licence", "attribution", "citation"):
             _require(isinstance(getattr(self, item), str), f"{item} is text", getattr(self, item))
         _require(isinstance(self.training, Mapping), "training is a dictionary", self.training)
-        texts = isinstance(self.not_for, tuple) and all(isinstance(text, str) for text in self.not_for)
-        _require(texts, "not_for is a list of texts", self.not_for)
+        for item in _LISTS:
+            value = getattr(self, item)
+            texts = isinstance(value, tuple) and all(isinstance(text, str) for text in value)
+            _require(texts, f"{item} is a list of texts", value)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> ModelCard:
@@ -134,8 +153,9 @@ class ModelCard(Config):
             if values.get(name) is not None:
                 _require(isinstance(values[name], Mapping), f"{name} is a dictionary", values[name])
                 values[name] = kind.from_dict(values[name])
-        if isinstance(values.get("not_for"), list):
-            values["not_for"] = tuple(values["not_for"])
+        for name in _LISTS:
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
         return cls(**values)
 
 
@@ -143,8 +163,12 @@ _PARTS: Mapping[str, type[Config]] = {
     "network": NetworkConfig,
     "preprocessing": Preprocessing,
     "intended_use": IntendedUse,
+    "training_range": TrainingRange,
+    "validation": ModelValidation,
     "weights": WeightsFile,
 }
+_OPTIONAL_PARTS = ("training_range", "validation", "weights")
+_LISTS = ("not_for", "known_failures")
 
 
 def is_model_name(name: str) -> bool:

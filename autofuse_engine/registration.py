@@ -27,6 +27,7 @@ from autofuse_engine.devices import resolve_device
 from autofuse_engine.errors import CancelledError, InputError
 from autofuse_engine.events import Event, Metric, Progress, Report, Warning, silent
 from autofuse_engine.memory import peak_memory_bytes, reset_peak
+from autofuse_engine.model_choice import settle_model
 from autofuse_engine.prediction import ModelCache
 from autofuse_engine.search import PairImages, Search, search_with_less_and_less_memory
 from autofuse_engine.segmentation_output import segmentations
@@ -172,6 +173,7 @@ class _Run:
         started = time.perf_counter()
         with self._stage("check"):
             inputs.check()
+            self.config, model_choice = settle_model(self.config, inputs.fixed, inputs.moving, self.tell)
             device = resolve_device(self.config.device)
             reset_peak(device)
         with self._stage("initial alignment"):
@@ -242,6 +244,7 @@ class _Run:
                 "working_grid": {"shape": list(found.grid.shape), "spacing_mm": found.grid.spacing_mm.tolist()},
                 "initial_matrix_ras": matrix.tolist(),
                 "warnings": self.warnings,
+                "model_choice": model_choice,
                 "provenance": self._provenance(inputs, device, found.model_name, found.model_sha256),
             },
         )

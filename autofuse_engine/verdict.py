@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from autofuse_engine.model_fit import DOUBT_CODES
+
 Level = Literal["good", "check", "bad"]
 
 _DICE_MARGIN = 0.005
@@ -100,6 +102,8 @@ def _doubts(report: Mapping[str, Any]) -> list[str]:
     inverse = (report.get("inverse_consistency_mm") or {}).get("p99") or 0.0
     if inverse > _INVERSE_LIMIT_MM:
         doubts.append(f"the inverse is off by {inverse:.1f} mm in places")
+    if any(warning.get("code") in DOUBT_CODES for warning in report.get("warnings") or ()):
+        doubts.append("the model was not trained on such images")
     return doubts
 
 

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "autofuse_engine"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs", "training_configs",
+    ("image_facts", "model_validation", "model_words", "model_fit", "model_page",
+     "configs", "errors", "events", "model_card", "catalog", "verdict", "dataset_configs", "training_configs",
      "training_presets", "run_folder", "run_lock", "class_names", "evaluation_configs",
      "evaluation_rows", "json_lines"),
     ("spatial",),
@@ -21,6 +22,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data", "checkpoint", "training_state", "official_import", "official_names", "devices", "memory"),
     (
         "registration",
+        "model_choice",
+        "model_description",
         "case_pool",
         "segmentation_output",
         "dataset_check",

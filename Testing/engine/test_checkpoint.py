@@ -261,10 +261,10 @@ def test_a_card_in_another_encoding_is_refused(weights: Path) -> None:
 
 
 def test_a_card_of_a_newer_format_is_refused_even_with_fields_unknown_today(weights: Path) -> None:
-    sign(weights, schema=2, novelty=True)
+    sign(weights, schema=3, novelty=True)
     error = refusal(weights)
     assert error.code == "model-card-too-new"
-    assert "format 2" in error.text
+    assert "format 3" in error.text
 
 
 def test_a_failed_save_keeps_the_earlier_model_and_leaves_nothing_behind(
