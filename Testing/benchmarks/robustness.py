@@ -43,7 +43,7 @@ WHOLLY = 0.999
 
 def configurations(model: str, device: str) -> dict[str, RegistrationConfig]:
     """The registrations to compare; the affine is the initial alignment of the first."""
-    found = {REFINEMENT: RegistrationConfig(device=device)}
+    found = {REFINEMENT: RegistrationConfig(model="none", device=device)}
     if model != "none":
         name = Path(model).stem
         found[name] = RegistrationConfig(model=model, refinement_steps=0, device=device)
