@@ -18,6 +18,14 @@ from autofuse_engine.data.transform_files import read_matrix
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.errors import InputError
 from autofuse_engine.events import Event, Progress
+from autofuse_engine.guidance import Guidance
+from autofuse_engine.guidance_inputs import (
+    guidance_from_names,
+    read_label_names,
+    require_a_match,
+    require_guidable,
+    require_purpose,
+)
 from autofuse_engine.interruption import Interruption
 from autofuse_engine.job_files import OVERVIEW, ResultFolder, save_report, save_result
 from autofuse_engine.registration import RegistrationResult, register
@@ -39,6 +47,7 @@ class Inputs:
     moving_mask: Volume | None = None
     fixed_points_ras: NDArray | None = None
     moving_points_ras: NDArray | None = None
+    guidance: Guidance | None = None
 
     def as_arguments(self) -> dict[str, Any]:
         """By name, as ``register`` takes them."""
@@ -134,15 +143,26 @@ def read_inputs(options: argparse.Namespace, report: Callable[[Event], None]) ->
         report(Progress(stage="check", fraction=0.0, text=f"reading {path.name}"))
         return read(path)
 
+    if options.guide:
+        require_guidable(options.model, has_labels=bool(options.fixed_labels or options.moving_labels))
+    else:
+        require_purpose(options.label_names)
+    names = told(options.label_names, read_label_names)
+    fixed_labels, moving_labels = (told(path, read_labelmap) for path in (options.fixed_labels, options.moving_labels))
+    guidance = None
+    if options.guide:
+        guidance = guidance_from_names(fixed_labels, moving_labels, names)
+        require_a_match(options.model, guidance, options.label_names)
     return Inputs(
         fixed=told(options.fixed, read_volume),
         moving=told(options.moving, read_volume),
-        fixed_labels=told(options.fixed_labels, read_labelmap),
-        moving_labels=told(options.moving_labels, read_labelmap),
+        fixed_labels=fixed_labels,
+        moving_labels=moving_labels,
         fixed_mask=told(options.fixed_mask, read_labelmap),
         moving_mask=told(options.moving_mask, read_labelmap),
         fixed_points_ras=told(options.fixed_points, _read_landmarks),
         moving_points_ras=told(options.moving_points, _read_landmarks),
+        guidance=guidance,
     )
 
 

@@ -15,6 +15,7 @@ from autofuse_engine.model_card import ModelCard
 from autofuse_engine.networks.build import Precision, network_for_inference
 from autofuse_engine.networks.network import sample_velocity
 from autofuse_engine.networks.regularizer import code_for_smoothness
+from autofuse_engine.networks.segmentation import GivenClasses
 from autofuse_engine.spatial.integrate import integrate
 from autofuse_engine.spatial.smooth import enlarge_field
 
@@ -83,7 +84,15 @@ class Prediction:
 
 
 def predict(
-    model: ReadyModel, fixed: Tensor, moving: Tensor, *, samples: int = 0, seed: int = 0, smoothness: float = 1.0
+    model: ReadyModel,
+    fixed: Tensor,
+    moving: Tensor,
+    *,
+    samples: int = 0,
+    seed: int = 0,
+    smoothness: float = 1.0,
+    fixed_given: GivenClasses | None = None,
+    moving_given: GivenClasses | None = None,
 ) -> Prediction:
     """One forward pass, and draws from the predicted distribution.
 
@@ -94,13 +103,20 @@ def predict(
         samples: number of draws; a model that predicts the displacement has none to give.
         seed: of the draws.
         smoothness: 0.1 to 10; sets the code of a conditional model, others do without.
+        fixed_given: classes of the fixed image that guide a semi-supervised model.
+        moving_given: the same for the aligned moving image.
+
+    Raises:
+        ValueError: if classes are given to a model that cannot use them.
     """
     config = model.card.network
     dtype = torch.bfloat16 if model.precision == "bfloat16" else torch.float32
     with torch.inference_mode():
         images = [image.to(model.device, dtype) for image in (fixed, moving)]
         code = code_for_smoothness(smoothness) if config.conditional else None
-        output = model.network(*images, log_variance=samples > 0, code=code)
+        output = model.network(
+            *images, log_variance=samples > 0, code=code, fixed_given=fixed_given, moving_given=moving_given
+        )
     shape = fixed.shape[2:]
     samples = 0 if output.is_displacement else samples
 

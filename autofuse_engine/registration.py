@@ -26,13 +26,14 @@ from autofuse_engine.deformation import deform, inverse_consistency_mm, maps, re
 from autofuse_engine.devices import resolve_device
 from autofuse_engine.errors import CancelledError, InputError
 from autofuse_engine.events import Event, Metric, Progress, Report, Warning, silent
+from autofuse_engine.guidance import Guidance, usable_guidance
 from autofuse_engine.memory import peak_memory_bytes, reset_peak
 from autofuse_engine.model_choice import settle_model
 from autofuse_engine.prediction import ModelCache
 from autofuse_engine.search import PairImages, Search, search_with_less_and_less_memory
 from autofuse_engine.segmentation_output import segmentations
 
-__all__ = ["ModelCache", "RegistrationResult", "register"]
+__all__ = ["Guidance", "ModelCache", "RegistrationResult", "register"]
 
 _SHARES = {  # of the progress bar: start and end of each stage
     "check": (0.0, 0.01),
@@ -86,6 +87,7 @@ def register(
     moving_mask: Volume | None = None,
     fixed_points_ras: NDArray[np.float64] | None = None,
     moving_points_ras: NDArray[np.float64] | None = None,
+    guidance: Guidance | None = None,
     report: Report = silent,
     cancelled: Callable[[], bool] = lambda: False,
     finish_early: Callable[[], bool] = lambda: False,
@@ -103,6 +105,9 @@ def register(
         moving_mask: the same for the moving image.
         fixed_points_ras: ``(N, 3)`` landmarks, mm, for the target registration error.
         moving_points_ras: ``(N, 3)``, the same landmarks in the moving image.
+        guidance: segmentations that a semi-supervised model takes for granted; for any other model a warning
+            ``guidance-unused`` says that they are not used. Where labelmaps also judge the result, equal values mean
+            the same in both.
         report: receives events.
         cancelled: asked between steps; True ends with :class:`CancelledError`.
         finish_early: asked between steps of the refinement; True goes on with the best field so far.
@@ -121,6 +126,7 @@ def register(
         moving_mask=moving_mask,
         fixed_points_ras=fixed_points_ras,
         moving_points_ras=moving_points_ras,
+        guidance=guidance,
     )
     return run.execute(inputs, finish_early, models or ModelCache())
 
@@ -135,6 +141,7 @@ class _Inputs:
     moving_mask: Volume | None
     fixed_points_ras: NDArray[np.float64] | None
     moving_points_ras: NDArray[np.float64] | None
+    guidance: Guidance | None
 
     def check(self) -> None:
         check_pair(self.fixed, self.moving)
@@ -144,6 +151,8 @@ class _Inputs:
         ):
             if labels is not None:
                 check_labelmap(labels, image, role)
+        if self.guidance is not None:
+            self.guidance.check(self.fixed, self.moving)
         for mask, image, role in (
             (self.fixed_mask, self.fixed, "fixed mask"),
             (self.moving_mask, self.moving, "moving mask"),
@@ -174,6 +183,7 @@ class _Run:
         with self._stage("check"):
             inputs.check()
             self.config, model_choice = settle_model(self.config, inputs.fixed, inputs.moving, self.tell)
+            guidance, guided_by = usable_guidance(inputs.guidance, self.config, self.tell)
             device = resolve_device(self.config.device)
             reset_peak(device)
         with self._stage("initial alignment"):
@@ -184,6 +194,7 @@ class _Run:
             fixed_mask=inputs.fixed_mask,
             moving_mask=inputs.moving_mask,
             moving_from_fixed_ras=matrix,
+            guidance=guidance,
         )
         found, device = search_with_less_and_less_memory(
             self.config,
@@ -241,6 +252,7 @@ class _Run:
                 "peak_memory_gib": None if peak is None else peak / 2**30,
                 "refinement": {"levels": [asdict(level) for level in found.levels], "stopped_early": finish_early()},
                 "gate_means": found.gate_means,
+                "guidance": guided_by,
                 "working_grid": {"shape": list(found.grid.shape), "spacing_mm": found.grid.spacing_mm.tolist()},
                 "initial_matrix_ras": matrix.tolist(),
                 "warnings": self.warnings,

@@ -24,6 +24,7 @@ from autofuse_engine.data.preprocessing import (
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.errors import DeviceError
 from autofuse_engine.events import Report, Warning
+from autofuse_engine.guidance import Guidance
 from autofuse_engine.memory import free_memory_bytes, is_out_of_memory
 from autofuse_engine.model_card import Preprocessing
 from autofuse_engine.networks.build import Precision
@@ -47,13 +48,17 @@ Stage = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairImages:
-    """The pair as the user gave it, and its initial alignment (4x4, RAS mm, fixed points to moving points)."""
+    """The pair as the user gave it, and its initial alignment (4x4, RAS mm, fixed points to moving points).
+
+    ``guidance`` is for a model that can use it.
+    """
 
     fixed: Volume
     moving: Volume
     fixed_mask: Volume | None
     moving_mask: Volume | None
     moving_from_fixed_ras: NDArray[np.float64]
+    guidance: Guidance | None = None
 
     def in_canonical_order(self) -> PairImages:
         """The same volumes with voxel axes towards right, anterior, superior: the stored order leaves no trace."""
@@ -63,6 +68,7 @@ class PairImages:
             fixed_mask=None if self.fixed_mask is None else _canonical(self.fixed_mask),
             moving_mask=None if self.moving_mask is None else _canonical(self.moving_mask),
             moving_from_fixed_ras=self.moving_from_fixed_ras,
+            guidance=self.guidance,
         )
 
 
@@ -136,7 +142,7 @@ class Search:
             pair = self._pair(images, grid)
             if self.model is not None:
                 with self.stage("network"):
-                    prediction = self._predict(self.model, pair)
+                    prediction = self._predict(self.model, pair, images, grid)
                     velocity = prediction.velocity_vox
             if steps > 0:
                 with self.stage("refinement"), torch.inference_mode(False):
@@ -214,11 +220,19 @@ class Search:
             moving_weight=None if mask is None else _tensor(mask.array != 0, device),
         )
 
-    def _predict(self, model: ReadyModel, pair: RefinementPair) -> Prediction:
+    def _predict(self, model: ReadyModel, pair: RefinementPair, images: PairImages, grid: Grid) -> Prediction:
         aligned = resample(pair.moving, pair.moving_from_fixed_vox, tuple(pair.fixed.shape[2:]))
-        config = self.config
+        config, guidance = self.config, images.guidance
+        given = None if guidance is None else guidance.on_grid(grid, images.moving_from_fixed_ras)
         return predict(
-            model, pair.fixed, aligned, samples=config.samples, seed=config.seed, smoothness=config.smoothness
+            model,
+            pair.fixed,
+            aligned,
+            samples=config.samples,
+            seed=config.seed,
+            smoothness=config.smoothness,
+            fixed_given=None if given is None else given.fixed,
+            moving_given=None if given is None else given.moving,
         )
 
 

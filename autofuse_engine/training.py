@@ -321,6 +321,8 @@ def _dataset_facts(dataset: PreparedDataset) -> dict[str, Any]:
         "cases": splits,
         "labelled_training_cases": labelled,
         "shape": list(dataset.shape),
-        "labels": [{"value": label.value, "name": label.name} for label in dataset.labels],
+        "labels": [
+            {"value": label.value, "name": label.name, "sources": list(label.sources)} for label in dataset.labels
+        ],
         "preprocessing": dataset.preprocessing.to_dict(),
     }

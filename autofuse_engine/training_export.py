@@ -107,8 +107,14 @@ def _card(name: str, checkpoint: str, facts: dict[str, Any]) -> ModelCard:
 
 
 def _classes(config: dict[str, Any], dataset: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the values of the model's segmentations mean; none for a model that does not segment."""
+    """What the values of the model's segmentations mean; none for a model that does not segment.
+
+    ``labels`` are the values in the original files of the dataset, as far as the checkpoint knows them.
+    """
     if not config["network"].get("classes"):
         return []
     labels = sorted(dataset["labels"], key=lambda label: label["value"])
-    return [{"value": number, "name": label["name"]} for number, label in enumerate(labels, start=1)]
+    return [
+        {"value": number, "name": label["name"]} | ({"labels": label["sources"]} if label.get("sources") else {})
+        for number, label in enumerate(labels, start=1)
+    ]

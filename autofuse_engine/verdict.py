@@ -47,7 +47,8 @@ def judge(report: Mapping[str, Any]) -> Verdict:
 
     Args:
         report: of a ``RegistrationResult``; reads ``metrics``, ``folding_percent``, ``folding_count``,
-            ``worst_fold_ras``, ``inverse_consistency_mm``, and ``provenance`` for the similarity.
+            ``worst_fold_ras``, ``inverse_consistency_mm``, ``guidance``, and ``provenance`` for the similarity.
+            Labels that guided the result prove nothing when they lie better, but something when they lie worse.
     """
     evidence = _evidence(report)
     worse = [item for item in evidence if item.gain < -item.margin]
@@ -55,7 +56,8 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     doubts = _doubts(report)
     if worse:
         figures = ", ".join(map(str, worse))
-        return Verdict(level="bad", text=f"Worse aligned than before ({figures}): do not use this result.")
+        text = f"Worse aligned than before ({figures}): do not use this result.{_guidance_text(report)}"
+        return Verdict(level="bad", text=text)
     if not evidence:
         sentence, level = "Finished, but no figure can tell whether it helped", "check"
     elif better:
@@ -63,10 +65,10 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     else:
         sentence, level = f"Hardly changed ({', '.join(map(str, evidence))})", "check"
     if doubts:
-        return Verdict(level="check", text=f"{sentence}, but {' and '.join(doubts)}: look at the pictures closely.")
-    return Verdict(
-        level=level, text=f"{sentence}; {_folding_text(report)}. Look at the pictures before you rely on it."
-    )
+        text = f"{sentence}, but {' and '.join(doubts)}: look at the pictures closely.{_guidance_text(report)}"
+        return Verdict(level="check", text=text)
+    text = f"{sentence}; {_folding_text(report)}. Look at the pictures before you rely on it.{_guidance_text(report)}"
+    return Verdict(level=level, text=text)
 
 
 def _evidence(report: Mapping[str, Any]) -> list[_Evidence]:
@@ -84,14 +86,55 @@ def _evidence(report: Mapping[str, Any]) -> list[_Evidence]:
         gain = tre[0] - tre[1]
         found.append(_Evidence(name="landmark error", before=tre[0], after=tre[1], gain=gain, margin=_TRE_MARGIN_MM,
                                decimals=2, unit=" mm"))  # fmt: skip
-    if (dice := pair("dice_mean")) is not None:
-        gain = dice[1] - dice[0]
-        found.append(_Evidence(name="Dice", before=dice[0], after=dice[1], gain=gain, margin=_DICE_MARGIN, decimals=3))
+    if not _guidance(report):
+        found += _dice("Dice", pair("dice_mean"))
+    else:
+        guided = {str(label) for label in _guidance(report).get("labels") or ()}
+        of_others, of_guided = (_mean_dice(before, after, guided, inside) for inside in (False, True))
+        found += _dice("Dice of the other segments", of_others)
+        found += [item for item in _dice("Dice of the guiding segments", of_guided) if item.gain < -item.margin]
     one_modality = ((report.get("provenance") or {}).get("config") or {}).get("similarity") != "mind"
     if not found and one_modality and (ncc := pair("ncc")) is not None:
         gain = ncc[1] - ncc[0]
         found.append(_Evidence(name="NCC", before=ncc[0], after=ncc[1], gain=gain, margin=_NCC_MARGIN, decimals=3))
     return found
+
+
+def _dice(name: str, values: tuple[float, float] | None) -> list[_Evidence]:
+    if values is None:
+        return []
+    gain = values[1] - values[0]
+    return [_Evidence(name=name, before=values[0], after=values[1], gain=gain, margin=_DICE_MARGIN, decimals=3)]
+
+
+def _mean_dice(
+    before: Mapping[str, Any], after: Mapping[str, Any], guided: set[str], inside: bool
+) -> tuple[float, float] | None:
+    """Mean Dice before and after over the labels that both have, guided ones or the others; None without any."""
+    first, last = ({str(label): value for label, value in (at.get("dice") or {}).items()} for at in (before, after))
+    pairs = [(first[label], last[label]) for label in first if label in last and (label in guided) == inside]
+    numbers = [pair for pair in pairs if all(isinstance(value, (int, float)) and value == value for value in pair)]
+    if not numbers:
+        return None
+    return sum(pair[0] for pair in numbers) / len(numbers), sum(pair[1] for pair in numbers) / len(numbers)
+
+
+def _guidance(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What guided the registration; empty where nothing did."""
+    return report.get("guidance") or {}
+
+
+def _guidance_text(report: Mapping[str, Any]) -> str:
+    """A sentence of its own, with a space before it; empty where nothing guided the registration."""
+    guidance = _guidance(report)
+    if not guidance:
+        return ""
+    names = [str(name) for name in guidance.get("classes") or ()]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    sides = [side for side in ("fixed", "moving") if guidance.get(side)]
+    where = "both images" if len(sides) == 2 else f"the {''.join(sides)} image"
+    whose = "its Dice is" if len(names) == 1 else "their Dice is"
+    return f" The segmentation of {listed} in {where} guided this result: {whose} no independent judge."
 
 
 def _doubts(report: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from autofuse_engine.data.volume import Volume
 from autofuse_engine.devices import list_devices
 from autofuse_engine.errors import CancelledError, FileError, InputError
 from autofuse_engine.events import Progress, Report, Result
+from autofuse_engine.guidance_inputs import guidance_from_names
 from autofuse_engine.registration import ModelCache, RegistrationResult, register
 from autofuse_engine.terminal import scaled
 from autofuse_engine.training_jobs import training_jobs
@@ -68,7 +69,7 @@ class Jobs:
         return self._kinds[name](spec, report, cancelled, finish_early)
 
     def _register(self, spec: Mapping[str, Any], report: Report, cancelled: Asked, finish_early: Asked) -> Result:
-        known = {*_VOLUMES, *_POINTS, "config", "folder"}
+        known = {*_VOLUMES, *_POINTS, "config", "folder", "guide", "label_names"}
         if unknown := sorted(set(spec) - known):
             raise _invalid(f"The spec of register does not know {', '.join(unknown)}.")
         folder = Path(_text(spec, "folder"))
@@ -80,9 +81,17 @@ class Jobs:
         for name in ("fixed", "moving"):
             if name not in inputs:
                 raise _invalid(f"The spec of register needs {name}.")
+        names = _label_names(spec)
+        guidance = None
+        if spec.get("guide", False):
+            both = inputs.get("fixed_labels"), inputs.get("moving_labels")
+            if spec["guide"] is not True or both == (None, None):
+                raise _invalid("guide is true or false, and needs fixed_labels, moving_labels or both.")
+            guidance = guidance_from_names(*both, names)
         result = register(
             **inputs,
             config=config,
+            guidance=guidance,
             report=scaled(report, 0.0, _SAVING_STARTS),
             cancelled=cancelled,
             finish_early=finish_early,
@@ -163,6 +172,16 @@ def _volume(content: Any, role: str, folder: Path) -> Volume:
         return Volume(array=array, ras_from_ijk=matrix, name=str(content.get("name") or role))
     except ValueError as error:
         raise _invalid(f"{role} is not a volume: {error}.") from error
+
+
+def _label_names(spec: Mapping[str, Any]) -> dict[int, str] | None:
+    """Names by label value, or None where the request names none."""
+    if spec.get("label_names") is None:
+        return None
+    content = _object(spec, "label_names", {})
+    if not all(str(value).isdecimal() and isinstance(name, str) for value, name in content.items()):
+        raise _invalid(f"label_names holds a text by each label value, received {content!r:.80}.")
+    return {int(value): name for value, name in content.items()}
 
 
 def _points(content: Any, role: str) -> NDArray[np.float64]:

@@ -57,7 +57,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("__main__", "cli", "commands", "model_commands", "dataset_arguments", "dataset_commands", "demo", "benchmark",
      "worker", "worker_jobs", "terminal", "interruption", "training_arguments", "training_commands", "training_jobs",
-     "training_terminal", "evaluation_arguments", "evaluation_commands", "job_files", "overview", "overview_pictures", "overview_planes",
+     "training_terminal", "evaluation_arguments", "evaluation_commands", "guidance_inputs", "job_files", "overview", "overview_pictures",
+     "overview_planes",
      "evaluation_label_plot", "evaluation_plots", "evaluation_report", "evaluation_statistics", "evaluation_tables"),
 )  # fmt: skip
 """Modules and packages of the engine from the words (0) to the doors (5); a new one is entered here first."""

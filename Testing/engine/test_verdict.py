@@ -75,3 +75,36 @@ def test_the_worst_fold_is_placed_in_the_directions_of_the_patient() -> None:
     assert "2.50 % of the cells fold, worst near L 12, A 31, I 5 mm" in folded.text
     few = judge(report(*good, folding_percent=0.002, folding_count=1, worst_fold_ras=(12.0, -3.0, 40.0)))
     assert "1 cell folds (0.002 %), worst near R 12, P 3, S 40 mm" in few.text
+
+
+GUIDED = {"classes": ["Anterior", "Posterior"], "labels": [1, 2], "fixed": True, "moving": True}
+
+
+def guided(before: dict[Any, float], after: dict[Any, float], ncc: tuple[float, float], **more: Any) -> dict[str, Any]:
+    """A report whose Dice are given by label, with their mean over all labels."""
+    times = [{"dice": dice, "dice_mean": sum(dice.values()) / len(dice), "ncc": value}
+             for dice, value in ((before, ncc[0]), (after, ncc[1]))]  # fmt: skip
+    return report(*times, guidance={**GUIDED, **more})
+
+
+def test_segments_that_guided_the_result_do_not_prove_it() -> None:
+    verdict = judge(guided({1: 0.5, 2: 0.5}, {1: 0.9, 2: 0.9}, (0.7, 0.7)))
+    assert verdict.level == "check"
+    assert "Dice 0.5" not in verdict.text
+    assert "The segmentation of Anterior and Posterior in both images guided this result" in verdict.text
+    assert verdict.text.endswith("their Dice is no independent judge.")
+
+
+def test_segments_that_guided_the_result_and_lie_worse_speak_against_it() -> None:
+    verdict = judge(guided({"1": 0.8, "2": 0.8}, {"1": 0.6, "2": 0.8}, (0.7, 0.9), fixed=False, classes=["Anterior"]))
+    assert verdict.level == "bad"
+    assert "Dice of the guiding segments 0.800 -> 0.700" in verdict.text
+    assert "The segmentation of Anterior in the moving image guided this result: its Dice" in verdict.text
+
+
+def test_other_segments_still_judge_a_guided_result() -> None:
+    better = judge(guided({1: 0.5, 2: 0.5, 3: 0.4}, {1: 0.9, 2: 0.9, 3: 0.6}, (0.7, 0.7)))
+    assert better.level == "good"
+    assert "Dice of the other segments 0.400 -> 0.600" in better.text
+    worse = judge(guided({1: 0.5, 2: 0.5, 3: 0.6}, {1: 0.9, 2: 0.9, 3: 0.4}, (0.7, 0.7)))
+    assert worse.level == "bad"

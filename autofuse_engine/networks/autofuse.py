@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autofuse_engine.networks.heads import FieldHead
-from autofuse_engine.networks.network import GateMean, NetworkOutput, RegistrationNetwork
+from autofuse_engine.networks.network import GateMean, Guides, NetworkOutput, RegistrationNetwork
 from autofuse_engine.networks.paths import Path
 from autofuse_engine.networks.regularizer import Conditioning, WeightHead, modulate
-from autofuse_engine.networks.segmentation import SegmentationHead
+from autofuse_engine.networks.segmentation import GivenClasses, SegmentationHead
 
 
 class AutoFuse(RegistrationNetwork):
@@ -45,7 +45,11 @@ class AutoFuse(RegistrationNetwork):
         weight_head: WeightHead | None = None,
         conditioning: Conditioning | None = None,
     ) -> None:
-        super().__init__(2 ** max(pair_path.levels), is_conditional=conditioning is not None)
+        super().__init__(
+            2 ** max(pair_path.levels),
+            is_conditional=conditioning is not None,
+            guidable_classes=segmentation.scores.out_channels if segmentation is not None and input_fusion else 0,
+        )
         self.single_image_path = single_image_path
         self.pair_path = pair_path
         self.gates = nn.ModuleList(fusions)
@@ -55,7 +59,9 @@ class AutoFuse(RegistrationNetwork):
         self.weight_head = weight_head
         self.conditioning = conditioning
 
-    def predict(self, fixed: Tensor, moving: Tensor, *, log_variance: bool, code: Tensor | None) -> NetworkOutput:
+    def predict(
+        self, fixed: Tensor, moving: Tensor, *, log_variance: bool, code: Tensor | None, guides: Guides
+    ) -> NetworkOutput:
         """See :meth:`RegistrationNetwork.forward`."""
         images, logits = [fixed, moving], (None, None)
         if self.segmentation is None:
@@ -63,7 +69,9 @@ class AutoFuse(RegistrationNetwork):
                 self._below_the_top(fixed), self._below_the_top(moving), strict=True
             )
         else:
-            of_fixed, of_moving = self._segmented(self.segmentation, fixed), self._segmented(self.segmentation, moving)
+            of_fixed, of_moving = (
+                self._segmented(self.segmentation, image, given) for image, given in zip(images, guides, strict=True)
+            )
             singles = zip(of_fixed.features, of_moving.features, strict=True)
             images += [of_fixed.code, of_moving.code] if self.input_fusion else []
             logits = (of_fixed.logits, of_moving.logits)
@@ -99,10 +107,10 @@ class AutoFuse(RegistrationNetwork):
         path = self.single_image_path
         return (x for level, x in zip(path.levels, path.features(image), strict=True) if level > 0)
 
-    def _segmented(self, segmentation: SegmentationHead, image: Tensor) -> _Segmented:
+    def _segmented(self, segmentation: SegmentationHead, image: Tensor, given: GivenClasses | None) -> _Segmented:
         """Features of one image for the fusions, scores of its classes, and their map."""
         _, *features, last = self.single_image_path.features(image)
-        logits, code = self.run(segmentation, last)
+        logits, code = self.run(segmentation, last, given)
         return _Segmented(features, logits, code)
 
 

@@ -11,6 +11,10 @@ from torch import Tensor
 from autofuse_engine.networks import lean
 from autofuse_engine.networks.recomputation import Recomputing
 from autofuse_engine.networks.regularizer import code_for_smoothness
+from autofuse_engine.networks.segmentation import GivenClasses
+
+Guides = tuple[GivenClasses | None, GivenClasses | None]
+"""Given classes of the fixed and of the moving image."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,14 +77,24 @@ class RegistrationNetwork(Recomputing):
     Args:
         size_multiple: every side of the images is a multiple of this.
         is_conditional: whether the network takes a code.
+        guidable_classes: K, the number of classes with background, where segmentations reach the pair path and may
+            be given; 0 for all other networks.
     """
 
-    def __init__(self, size_multiple: int, *, is_conditional: bool = False) -> None:
+    def __init__(self, size_multiple: int, *, is_conditional: bool = False, guidable_classes: int = 0) -> None:
         super().__init__()
         self.size_multiple, self.is_conditional = size_multiple, is_conditional
+        self.guidable_classes = guidable_classes
 
     def forward(
-        self, fixed: Tensor, moving: Tensor, *, log_variance: bool | None = None, code: Tensor | None = None
+        self,
+        fixed: Tensor,
+        moving: Tensor,
+        *,
+        log_variance: bool | None = None,
+        code: Tensor | None = None,
+        fixed_given: GivenClasses | None = None,
+        moving_given: GivenClasses | None = None,
     ) -> NetworkOutput:
         """Predict the field that takes the moving image to the fixed one.
 
@@ -89,11 +103,15 @@ class RegistrationNetwork(Recomputing):
             moving: same shape.
             log_variance: whether to compute the log-variance; None means in training mode only.
             code: ``(B, 2)`` in [0, 1] for a conditional network, see ``regularizer``; None means its usual code.
+            fixed_given: classes of the fixed image that are known, which replace those that the network sees there.
+            moving_given: the same for the moving image; each side does without the other.
 
         Raises:
-            ValueError: if a shape breaks these rules, or a code is given to a network that takes none.
+            ValueError: if a shape breaks these rules, or a code or classes are given to a network that takes none.
         """
         self._check(fixed, moving)
+        for given in (fixed_given, moving_given):
+            self._check_given(given, fixed)
         if code is not None and not self.is_conditional:
             raise ValueError("a code is for conditional networks, received one for a network without conditioning")
         log_variance = self.training if log_variance is None else log_variance
@@ -102,15 +120,33 @@ class RegistrationNetwork(Recomputing):
         if self.is_conditional:
             code = (code_for_smoothness(1.0) if code is None else code).to(weights).expand(fixed.shape[0], -1)
         if not (lean.suits(fixed[:1], *self.parameters()) and not moving.requires_grad):
-            return self.predict(fixed, moving, log_variance=log_variance, code=code)
+            guides = (fixed_given, moving_given)
+            return self.predict(fixed, moving, log_variance=log_variance, code=code, guides=guides)
         with torch.autocast("cpu", enabled=False):
-            codes = [None] * len(fixed) if code is None else code.split(1)
-            pairs = zip(fixed.split(1), moving.split(1), codes, strict=True)
-            return _stacked([self.predict(f, m, log_variance=log_variance, code=c) for f, m, c in pairs])
+            nothing = [None] * len(fixed)
+            codes = nothing if code is None else code.split(1)
+            given = [nothing if item is None else item.split() for item in (fixed_given, moving_given)]
+            parts = zip(fixed.split(1), moving.split(1), codes, *given, strict=True)
+            return _stacked(
+                [self.predict(f, m, log_variance=log_variance, code=c, guides=(k, n)) for f, m, c, k, n in parts]
+            )
 
-    def predict(self, fixed: Tensor, moving: Tensor, *, log_variance: bool, code: Tensor | None) -> NetworkOutput:
+    def predict(
+        self, fixed: Tensor, moving: Tensor, *, log_variance: bool, code: Tensor | None, guides: Guides
+    ) -> NetworkOutput:
         """As :meth:`forward`, with arguments that were checked and brought to the precision of the weights."""
         raise NotImplementedError
+
+    def _check_given(self, given: GivenClasses | None, image: Tensor) -> None:
+        if given is None:
+            return
+        if not self.guidable_classes:
+            raise ValueError("classes are given to networks whose pair path sees segmentations, not to this one")
+        if given.labels.shape != image.shape:
+            shapes = f"{tuple(given.labels.shape)} for {tuple(image.shape)}"
+            raise ValueError(f"given labels have the shape of the images, received {shapes}")
+        if max(given.classes, default=0) >= self.guidable_classes:
+            raise ValueError(f"given classes lie in 1..{self.guidable_classes - 1}, received {given.classes}")
 
     def _check(self, fixed: Tensor, moving: Tensor) -> None:
         if fixed.ndim != 5 or fixed.shape[1] != 1 or fixed.shape != moving.shape:

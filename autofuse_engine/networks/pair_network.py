@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autofuse_engine.networks.blocks import convolve_activate_normalise
 from autofuse_engine.networks.heads import FieldHead
-from autofuse_engine.networks.network import NetworkOutput, RegistrationNetwork
+from autofuse_engine.networks.network import Guides, NetworkOutput, RegistrationNetwork
 from autofuse_engine.networks.paths import Path
 
 
@@ -29,7 +29,9 @@ class PairNetwork(RegistrationNetwork):
         self.matching = matching
         self.head = head
 
-    def predict(self, fixed: Tensor, moving: Tensor, *, log_variance: bool, code: Tensor | None) -> NetworkOutput:
+    def predict(
+        self, fixed: Tensor, moving: Tensor, *, log_variance: bool, code: Tensor | None, guides: Guides
+    ) -> NetworkOutput:
         """See :meth:`RegistrationNetwork.forward`."""
         last = deque(self.path.features(torch.cat([fixed, moving], dim=1)), maxlen=1).pop()
         if self.matching is not None:
