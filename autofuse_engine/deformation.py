@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,10 @@ from autofuse_engine.data.preprocessing import Grid
 from autofuse_engine.data.transform import GridStep, MatrixStep, SpatialTransform
 from autofuse_engine.data.volume import Volume, map_points
 from autofuse_engine.spatial.grid import voxel_map
-from autofuse_engine.spatial.integrate import integrate, invert, polish_inverse
+from autofuse_engine.spatial.integrate import polish_inverse
 from autofuse_engine.spatial.jacobian import folding, jacobian_determinant
+from autofuse_engine.spatial.parts import Part, composed, composed_inverse
 from autofuse_engine.spatial.resample import resample, resample_displacement
-from autofuse_engine.spatial.warp import compose
 
 _SQUARINGS = 7
 _LEAST_TAPER_VOXELS = 4
@@ -44,26 +44,25 @@ class Deformation:
 def deform(
     velocity_vox: Tensor,
     grid: Grid,
-    displacement_vox: Tensor | None = None,
+    following: Sequence[Part] = (),
     *,
     between: Callable[[], None] = lambda: None,
 ) -> Deformation:
-    """Taper the velocity to zero beyond the grid, integrate it forwards and backwards, and polish the inverse.
+    """Taper all fields to zero beyond the grid, integrate velocities forwards and backwards, and polish the inverse.
 
     Args:
         velocity_vox: ``(1, 3, D, H, W)``, voxels of ``grid``.
         grid: the working grid.
-        displacement_vox: same shape; a predicted displacement that follows the flow of the velocity. Its inverse is
-            found by iteration; where it folds there is none, and the field stored is the closest that was found.
+        following: fields of the same shape that follow the flow of the velocity, in their order. The inverse of a
+            displacement is found by iteration; where it folds there is none, and the field stored is the closest that
+            was found.
         between: called between pieces of the work; may raise to stop.
     """
-    width = max(_taper_width(field) for field in (velocity_vox, displacement_vox) if field is not None)
-    tapered = taper(velocity_vox, width)
-    displacement = integrate(tapered, _SQUARINGS, between=between)
-    inverse = integrate(-tapered, _SQUARINGS, between=between)
-    if displacement_vox is not None:
-        predicted = taper(displacement_vox, width)
-        displacement, inverse = compose(displacement, predicted), compose(invert(predicted, between=between), inverse)
+    parts = [Part(field_vox=velocity_vox, is_velocity=True), *following]
+    width = max(_taper_width(part.field_vox) for part in parts)
+    parts = [part.with_field(taper(part.field_vox, width)) for part in parts]
+    displacement = composed(parts, _SQUARINGS, between=between)
+    inverse = composed_inverse(parts, _SQUARINGS, between=between)
     inverse = polish_inverse(displacement, inverse, between=between)
     return Deformation(grid=grid.padded(width), displacement_vox=displacement.cpu(), inverse_vox=inverse.cpu())
 
@@ -174,10 +173,16 @@ def slice_points(volume: Volume, slice_number: int) -> NDArray[np.float64]:
     return map_points(volume.ras_from_ijk, np.stack([i, j, np.full_like(i, slice_number)], axis=-1))
 
 
-def uncertainty(samples_vox: tuple[Tensor, ...], velocity_vox: Tensor, grid: Grid, fixed: Volume) -> Volume | None:
+def uncertainty(
+    samples_vox: tuple[Tensor, ...],
+    velocity_vox: Tensor,
+    grid: Grid,
+    fixed: Volume,
+    following: Sequence[Part] = (),
+) -> Volume | None:
     """Standard deviation of the displacement over draws of the velocity, mm, on the fixed grid; None without draws.
 
-    The root of the summed variances along the three axes, in mm.
+    The root of the summed variances along the three axes, in mm. What follows the flow is the same for each draw.
     """
     if not samples_vox:
         return None
@@ -185,7 +190,8 @@ def uncertainty(samples_vox: tuple[Tensor, ...], velocity_vox: Tensor, grid: Gri
     total = torch.zeros(())
     squares = torch.zeros(())
     for sample in samples_vox:
-        displacement = integrate(velocity_vox + sample, _SQUARINGS).cpu() * spacing
+        parts = [Part(field_vox=velocity_vox + sample, is_velocity=True), *following]
+        displacement = composed(parts, _SQUARINGS).cpu() * spacing
         total = total + displacement
         squares = squares + displacement.square()
     count = len(samples_vox)

@@ -207,14 +207,14 @@ class _Run:
         with self._stage("integration"):
             deformation = None
             if found.velocity_vox is not None:
-                deformation = deform(
-                    found.velocity_vox, found.grid, found.displacement_vox, between=self._check_cancelled
-                )
+                deformation = deform(found.velocity_vox, found.grid, found.following, between=self._check_cancelled)
             forward, inverse = transforms(deformation, matrix)
         with self._stage("outputs"):
             figures = maps(deformation, matrix, inputs.fixed, between=self._check_cancelled)
             velocity = found.velocity_vox
-            spread = None if velocity is None else uncertainty(found.samples_vox, velocity, found.grid, inputs.fixed)
+            spread = None
+            if velocity is not None:
+                spread = uncertainty(found.samples_vox, velocity, found.grid, inputs.fixed, found.following)
             self._check_cancelled()
             warped = resample_image(inputs.moving, forward, inputs.fixed)
             warped = warped.with_array(warped.array.astype(np.float32), f"{inputs.moving.name} warped")
@@ -252,6 +252,7 @@ class _Run:
                 "peak_memory_gib": None if peak is None else peak / 2**30,
                 "refinement": {"levels": [asdict(level) for level in found.levels], "stopped_early": finish_early()},
                 "gate_means": found.gate_means,
+                "passes": [{"mean_displacement_mm": length} for length in found.passes_mm],
                 "guidance": guided_by,
                 "working_grid": {"shape": list(found.grid.shape), "spacing_mm": found.grid.spacing_mm.tolist()},
                 "initial_matrix_ras": matrix.tolist(),

@@ -28,9 +28,11 @@ from autofuse_engine.guidance import Guidance
 from autofuse_engine.memory import free_memory_bytes, is_out_of_memory
 from autofuse_engine.model_card import Preprocessing
 from autofuse_engine.networks.build import Precision
+from autofuse_engine.passes import Passes, given_after, moving_after, predict_in_passes
 from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict
 from autofuse_engine.refinement import LevelReport, RefinementPair, refine
 from autofuse_engine.spatial.grid import voxel_map
+from autofuse_engine.spatial.parts import Part
 from autofuse_engine.spatial.resample import resample
 from autofuse_engine.spatial.smooth import smooth, smooth_image
 
@@ -94,9 +96,10 @@ class Found:
     """The velocity field of a pair, ``(1, 3, D, H, W)`` in voxels of ``grid``; None where only the alignment counts.
 
     ``fixed_classes`` and ``moving_classes`` are ``(D, H, W)`` of ``grid``, uint8, where the model segments: the fixed
-    image, and the moving image under the initial alignment. ``displacement_vox`` is a field of the same shape that
-    follows the flow of the velocity, from a model that predicts the displacement; ``regularity_weight`` is
-    ``(1, 1, D, H, W)``, from a model that learns it.
+    image, and the moving image under the initial alignment. ``following`` are fields of the same shape that follow the
+    flow of the velocity, from a model that predicts the displacement or was asked more than once; ``regularity_weight``
+    is ``(1, 1, D, H, W)``, from a model that learns it; ``passes_mm`` has the mean length of each pass's displacement
+    where there were several.
     """
 
     velocity_vox: Tensor | None
@@ -108,8 +111,9 @@ class Found:
     model_sha256: str | None
     fixed_classes: Tensor | None = None
     moving_classes: Tensor | None = None
-    displacement_vox: Tensor | None = None
+    following: tuple[Part, ...] = ()
     regularity_weight: Tensor | None = None
+    passes_mm: tuple[float, ...] = ()
 
 
 class Search:
@@ -134,7 +138,7 @@ class Search:
         steps = self.config.refinement_steps
         if steps is None:
             steps = STEPS_WITHOUT_MODEL if self.model is None else STEPS_WITH_MODEL
-        prediction: Prediction | None = None
+        passes: Passes | None = None
         levels: tuple[LevelReport, ...] = ()
         velocity: Tensor | None = None
         if self.model is not None or steps > 0:
@@ -142,28 +146,30 @@ class Search:
             pair = self._pair(images, grid)
             if self.model is not None:
                 with self.stage("network"):
-                    prediction = self._predict(self.model, pair, images, grid)
-                    velocity = prediction.velocity_vox
+                    passes = self._predict(self.model, pair, images, grid)
+                    velocity = passes.last.velocity_vox
             if steps > 0:
                 with self.stage("refinement"), torch.inference_mode(False):
                     default = RefinementConfig(similarity=self.config.similarity, steps=steps)
                     settings = replace(default, smoothness=default.smoothness * self.config.smoothness)
-                    base = None if prediction is None else prediction.displacement_vox
+                    base = None if passes is None else passes.following_vox
                     result = refine(pair, settings, start_vox=velocity, base_vox=base, report=self.report, stop=stop)
                     velocity, levels = result.velocity_vox, result.levels
         card = None if self.model is None else self.model.card
+        first = None if passes is None else passes.first
         return Found(
             velocity_vox=velocity,
             grid=grid,
-            samples_vox=() if prediction is None else prediction.samples_vox,
-            gate_means=None if prediction is None else prediction.gate_means,
+            samples_vox=() if passes is None else passes.last.samples_vox,
+            gate_means=None if first is None else first.gate_means,
             levels=levels,
             model_name="none" if card is None else card.name,
             model_sha256=None if card is None or card.weights is None else card.weights.sha256,
-            fixed_classes=None if prediction is None else prediction.fixed_classes,
-            moving_classes=None if prediction is None else prediction.moving_classes,
-            displacement_vox=None if prediction is None else prediction.displacement_vox,
-            regularity_weight=None if prediction is None else prediction.regularity_weight,
+            fixed_classes=None if first is None else first.fixed_classes,
+            moving_classes=None if first is None else first.moving_classes,
+            following=() if passes is None else passes.following,
+            regularity_weight=None if first is None else first.regularity_weight,
+            passes_mm=() if passes is None else passes.lengths_mm,
         )
 
     @property
@@ -220,20 +226,28 @@ class Search:
             moving_weight=None if mask is None else _tensor(mask.array != 0, device),
         )
 
-    def _predict(self, model: ReadyModel, pair: RefinementPair, images: PairImages, grid: Grid) -> Prediction:
+    def _predict(self, model: ReadyModel, pair: RefinementPair, images: PairImages, grid: Grid) -> Passes:
         aligned = resample(pair.moving, pair.moving_from_fixed_vox, tuple(pair.fixed.shape[2:]))
         config, guidance = self.config, images.guidance
         given = None if guidance is None else guidance.on_grid(grid, images.moving_from_fixed_ras)
-        return predict(
-            model,
-            pair.fixed,
-            aligned,
-            samples=config.samples,
-            seed=config.seed,
-            smoothness=config.smoothness,
-            fixed_given=None if given is None else given.fixed,
-            moving_given=None if given is None else given.moving,
-        )
+
+        def look(displacement_vox: Tensor | None) -> Prediction:
+            moving, moving_given = aligned, None if given is None else given.moving
+            if displacement_vox is not None:
+                moving = moving_after(pair, displacement_vox)
+                moving_given = given_after(moving_given, displacement_vox)
+            return predict(
+                model,
+                pair.fixed,
+                moving,
+                samples=config.samples,
+                seed=config.seed,
+                smoothness=config.smoothness,
+                fixed_given=None if given is None else given.fixed,
+                moving_given=moving_given,
+            )
+
+        return predict_in_passes(config.passes, look, grid.spacing_mm)
 
 
 def _tensor(array: NDArray, device: torch.device) -> Tensor:

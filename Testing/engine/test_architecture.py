@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "dataset_preparation",
         "search",
         "guidance",
+        "passes",
         "prediction",
         "refinement",
         "deformation",

@@ -12,6 +12,7 @@ from autofuse_engine.data.volume import map_points
 from autofuse_engine.deformation import deform, regularity_map, transforms
 from autofuse_engine.refinement import RefinementPair, refine
 from autofuse_engine.spatial.integrate import integrate
+from autofuse_engine.spatial.parts import Part
 from autofuse_engine.spatial.smooth import smooth
 from autofuse_engine.spatial.warp import compose, warp
 from Testing.engine.test_deformation import FIXED, GRID, geometry
@@ -62,7 +63,7 @@ def test_refinement_finds_the_flow_that_comes_before_the_displacement() -> None:
 @pytest.mark.parametrize("velocity_size", [0.0, 1.5])
 def test_a_displacement_becomes_a_transform_with_an_inverse(velocity_size: float) -> None:
     velocity, predicted = (field(size, seed, GRID.shape) for size, seed in ((velocity_size, 3), (2.0, 4)))
-    deformation = deform(velocity, GRID, predicted)
+    deformation = deform(velocity, GRID, [Part(field_vox=predicted, is_velocity=False)])
     forward, inverse = transforms(deformation, np.eye(4))
     width = (deformation.grid.shape[0] - GRID.shape[0]) // 2
     inside = (slice(None), slice(None), *[slice(width, -width)] * 3)
@@ -84,7 +85,7 @@ def test_the_flow_comes_first_and_the_displacement_after_it() -> None:
     velocity[:, 2] = 2.0  # tensor axis 2 is i
     predicted = torch.zeros_like(velocity)
     predicted[0, 0] = torch.linspace(-1, 1, GRID.shape[2])  # moves along k, by how far along i
-    forward, _ = transforms(deform(velocity, GRID, predicted), np.eye(4))
+    forward, _ = transforms(deform(velocity, GRID, [Part(field_vox=predicted, is_velocity=False)]), np.eye(4))
     start = np.array([[6.0, 12.0, 10.0]])
     slope = 2.0 / (GRID.shape[2] - 1)
     expected = start + np.array([[2.0, 0.0, -1.0 + slope * 8.0]])
