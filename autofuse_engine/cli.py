@@ -16,6 +16,7 @@ from autofuse_engine.configs import INITIAL_ALIGNMENTS, SIMILARITIES, Registrati
 from autofuse_engine.dataset_arguments import add_dataset_commands
 from autofuse_engine.errors import AutoFuseError, CancelledError, InputError
 from autofuse_engine.evaluation_arguments import add_evaluation_command
+from autofuse_engine.model_arguments import add_card_commands
 from autofuse_engine.terminal import make_streams_safe, print_error
 from autofuse_engine.training_arguments import add_training_commands, with_run_command
 
@@ -92,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("--overwrite", action="store_true", help="replace a model of that name")
     made = add(kinds, "delete", _models_delete, "Delete a model that you imported.")
     made.add_argument("name", metavar="NAME", help="name of the model")
+    add_card_commands(kinds, add)
     add_dataset_commands(commands, add)
     add_training_commands(commands, add)
     add_evaluation_command(commands, add)
@@ -116,8 +118,9 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="made where absent")
     group = parser.add_argument_group("method")
     names = ", ".join(name for name in INITIAL_ALIGNMENTS if name != "matrix")
-    group.add_argument("--model", default=_DEFAULTS.model, metavar="NAME|PATH|none",
-                       help=f"see 'autofuse models list' (default: {_DEFAULTS.model})")  # fmt: skip
+    group.add_argument("--model", default=_DEFAULTS.model, metavar="NAME|PATH|auto|none",
+                       help="see 'autofuse models list'; auto takes the one that fits the images, or none "
+                            f"(default: {_DEFAULTS.model})")  # fmt: skip
     group.add_argument("--initial", default=_DEFAULTS.initial, metavar="KIND|FILE",
                        help=f"alignment before: {names}, or a file with a linear transform from fixed to moving points "
                             f"(default: {_DEFAULTS.initial})")  # fmt: skip

@@ -322,7 +322,7 @@ class _Run:
             group=case.group,
             frame=case.role,
             case_from_grid_ras=self._aligned[case.name].case_from_reference_ras,
-            source={"image": case.image.name, "frame": case.frame},
+            source={"image": case.image.name, "frame": case.frame, "facts": outcome.get("facts")},
         )
 
 

@@ -134,7 +134,7 @@ def _training(card: ModelCard) -> str:
         for stage in stages
     )
     best = _mapping(facts.get("validation"))
-    chosen = ", ".join(f"{key} {value}" for key, value in best.items() if isinstance(value, (int, float)))
+    chosen = ", ".join(f"{key} {value:.4g}" for key, value in best.items() if isinstance(value, (int, float)))
     lines = [
         f"- steps: {facts['step']}, checkpoint: {facts.get('checkpoint', '?')}" if facts.get("step") else "",
         f"- schedule: {schedule}" if schedule else "",

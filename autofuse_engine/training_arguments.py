@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from autofuse_engine.model_arguments import add_card_options
 from autofuse_engine.training_presets import PRESETS
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -45,8 +46,8 @@ def add_training_commands(commands: Any, add: Add) -> None:
     made.add_argument("--overwrite", action="store_true", help="replace a model of that name")
     made.add_argument("--title", default="", help="one line for people")
     made.add_argument("--licence", default="", help="of the weights (default: that of the dataset)")
-    made.add_argument("--modality", default="", help="such as MR T1 or CT")
-    made.add_argument("--body-part", default="", help="such as brain")
+    made.add_argument("--folder", type=Path, metavar="FOLDER", help="where the model goes (default: your models)")
+    add_card_options(made)
     made.add_argument("--storage", choices=("float32", "float16"), default="float32", help="default: float32")
 
 

@@ -59,18 +59,18 @@ def stop_command(options: argparse.Namespace) -> int:
 
 def export_command(options: argparse.Namespace) -> int:
     """``autofuse train export RUN --name NAME``."""
-    from autofuse_engine.model_card import IntendedUse
+    from autofuse_engine.model_card_commands import card_values
     from autofuse_engine.training_export import export_model
 
     path = export_model(
         options.run,
         options.name,
         checkpoint=options.checkpoint,
+        folder=options.folder,
         overwrite=options.overwrite,
-        title=options.title,
-        licence=options.licence,
-        intended_use=IntendedUse(modality=options.modality, body_part=options.body_part),
         storage=options.storage,
+        images=options.images,
+        changes=lambda card: card_values(options, card),
     )
     if options.json:
         print_json({"status": "ok", "files": {"weights": str(path), "card": str(path.with_suffix(".json"))}})

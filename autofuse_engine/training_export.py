@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,15 +10,18 @@ from typing import Any, Literal
 from autofuse_engine import catalog
 from autofuse_engine.checkpoint import save_checkpoint
 from autofuse_engine.configs import NetworkConfig
+from autofuse_engine.data.manifest import MANIFEST, Manifest, read_manifest
 from autofuse_engine.errors import FileError
-from autofuse_engine.model_card import IntendedUse, ModelCard, Preprocessing, Storage
+from autofuse_engine.image_facts import TrainingRange
+from autofuse_engine.model_card import IntendedUse, ModelCard, Preprocessing, Storage, sha256_of
+from autofuse_engine.model_description import range_of_dataset, range_of_manifest
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.run_folder import RunFolder
 from autofuse_engine.training_state import read_state, restore
 
 _CITATION = (
-    "Meng M, Bi L, Fulham M, Feng D, Kim J. AutoFuse: Automatic fusion networks for deformable medical image "
-    "registration. Pattern Recognition, 2024."
+    "Meng M, Fulham M, Feng D, Bi L, Kim J. AutoFuse: Automatic fusion networks for deformable medical image "
+    "registration. Pattern Recognition, 2024. arXiv:2309.05271."
 )
 
 
@@ -34,6 +38,8 @@ def export_model(
     intended_use: IntendedUse | None = None,
     not_for: tuple[str, ...] | None = None,
     storage: Storage = "float32",
+    images: str | Path | None = None,
+    changes: Callable[[ModelCard], Mapping[str, Any]] = lambda card: {},
 ) -> Path:
     """Write the model that a run has come to; the run may be going on.
 
@@ -49,6 +55,9 @@ def export_model(
         intended_use: modality and body part.
         not_for: uses that the model is not made for; None means clinical decisions.
         storage: number format of the weights.
+        images: the dataset as it was before its preparation: its training images are measured for the card's
+            ``training_range``. None takes the measures that the preparation left, if it is still there.
+        changes: gets the card, gives further values by field name; empty ones leave the old value.
 
     Returns:
         The path of the new weights file.
@@ -72,7 +81,9 @@ def export_model(
         ) from error
     given = {"title": title, "licence": licence, "attribution": attribution}
     given |= {"intended_use": intended_use, "not_for": not_for}
+    given |= {"training_range": _training_range(facts, card.preprocessing, images)}
     card = replace(card, **{field: value for field, value in given.items() if value not in ("", None)})
+    card = replace(card, **{field: value for field, value in changes(card).items() if value not in ("", None, ())})
     network = build_network(card.network)
     restore(path, tensors, network)
     return save_checkpoint(network, card, weights_path.parent, storage)
@@ -104,6 +115,20 @@ def _card(name: str, checkpoint: str, facts: dict[str, Any]) -> ModelCard:
         intended_use=IntendedUse(spacing_mm=spacing),
         not_for=("Clinical decisions",),
     )
+
+
+def _training_range(
+    facts: dict[str, Any], preprocessing: Preprocessing, images: str | Path | None
+) -> TrainingRange | None:
+    """Measured now, or as the preparation measured it where the prepared dataset is still that of the training."""
+    folder = Path(facts["config"]["dataset"])
+    manifest: Manifest | None = None
+    if (folder / MANIFEST).is_file() and sha256_of(folder / MANIFEST) == facts["dataset"].get("manifest_sha256"):
+        manifest = read_manifest(folder)
+    if images is not None:
+        splits = None if manifest is None else {case.name: case.split for case in manifest.cases}
+        return range_of_dataset(images, preprocessing, splits=splits)
+    return None if manifest is None else range_of_manifest(manifest)
 
 
 def _classes(config: dict[str, Any], dataset: dict[str, Any]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from autofuse_engine.data.atomic import replacing
 from autofuse_engine.data.cases import CaseSource
+from autofuse_engine.data.image_measures import measure_image
 from autofuse_engine.data.label_groups import LabelGroups
 from autofuse_engine.data.manifest import StoredArray
 from autofuse_engine.data.prepared import WHITE
@@ -46,16 +47,20 @@ class ArrayTask:
 
 
 def store_case(task: ArrayTask, cancelled: Callable[[], bool]) -> dict[str, Any]:
-    """Resample and write a case; returns ``{"image": ..., "labelmap": ...}`` as :class:`StoredArray` dictionaries.
+    """Resample and write a case; returns ``{"image": ..., "labelmap": ..., "facts": ...}``.
+
+    The first two are :class:`StoredArray` dictionaries, the last one tells what the image looks like.
 
     Raises:
         InputError, FileError: as reading and writing raise them.
         CancelledError: if ``cancelled()`` became true.
     """
-    image = prepared_image(task.source.read_image(), task.case_from_grid_ras, task.grid, task.preprocessing)
+    read = task.source.read_image()
+    image = prepared_image(read, task.case_from_grid_ras, task.grid, task.preprocessing)
     if cancelled():
         raise CancelledError
     outcome: dict[str, Any] = {"image": _store(task, "images", image), "labelmap": None}
+    outcome["facts"] = measure_image(read, task.preprocessing).to_dict()
     labels = task.source.read_labelmap()
     if labels is not None:
         outcome["labelmap"] = _store(
