@@ -18,6 +18,7 @@ from AutoFuseLib import Masks, Segmentations, Volumes
 from AutoFuseLib.Geometry import Grid
 from AutoFuseLib.Steps import Steps
 
+from . import GuidingSegments
 from .ParameterNode import AUTOMATIC_SPACING, AUTOMATIC_STEPS, AutoFuseRegistrationParameterNode, InitialAlignment
 
 _ROLES = ("fixed", "moving")
@@ -41,6 +42,7 @@ class Inputs:
     movingSegmentation: Any = None
     fixedMask: Mask | None = None
     movingMask: Mask | None = None
+    guide: bool = False
     config: RegistrationConfig = field(default_factory=RegistrationConfig)
 
     @property
@@ -114,6 +116,12 @@ def gather(parameters: AutoFuseRegistrationParameterNode) -> Inputs:
         movingSegmentation=parameters.movingSegmentation,
         fixedMask=_mask(parameters, "fixed"),
         movingMask=_mask(parameters, "moving"),
+        guide=parameters.guideBySegmentations
+        and bool(
+            GuidingSegments.guidingClasses(
+                parameters.model, parameters.fixedSegmentation, parameters.movingSegmentation
+            )
+        ),
         config=_config(parameters),
     )
 
@@ -182,6 +190,13 @@ def exportSteps(inputs: Inputs, folder: Path) -> Steps[Exported]:
         if absent:
             text = _("Segments of {name} without a voxel inside of the image: {segments}.")
             warnings.append(text.format(name=segmentation.GetName(), segments=", ".join(absent)))
+    if inputs.guide:
+        spec["guide"] = True
+        spec["label_names"] = {
+            str(label): GuidingSegments.segmentNames(segmentation)[identifier]
+            for side, segmentation in (("fixed", inputs.fixedSegmentation), ("moving", inputs.movingSegmentation))
+            for identifier, label in getattr(labels, side).items()
+        }
     for role in _ROLES:
         mask: Mask | None = getattr(inputs, f"{role}Mask")
         if mask is not None:

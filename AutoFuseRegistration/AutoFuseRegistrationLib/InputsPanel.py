@@ -9,7 +9,9 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from autofuse_engine import catalog
+from autofuse_engine.class_names import class_names
 
+from . import GuidingSegments
 from .ParameterNode import AutoFuseRegistrationParameterNode, InitialAlignment
 
 NO_MODEL = "none"
@@ -90,6 +92,7 @@ class InputsPanel:
         finally:
             self._filling = False
         self._showModel(parameters.model)
+        self._showGuidance(parameters)
         fromTransform = parameters.initialAlignment is InitialAlignment.TRANSFORM
         for widget in (self._ui.initialTransformLabel, self._ui.initialTransformSelector):
             widget.visible = fromTransform
@@ -121,6 +124,31 @@ class InputsPanel:
             text = describeModel(entry)
         self._ui.modelInfoLabel.text = text
         self._ui.modelInfoLabel.visible = bool(text)
+
+    def _showGuidance(self, parameters: AutoFuseRegistrationParameterNode) -> None:
+        """Offer guidance where the model can be guided; it can be chosen where a segment has the name of a class."""
+        box, card = self._ui.guideCheckBox, GuidingSegments.guidableCard(parameters.model)
+        box.visible = card is not None
+        if card is None:
+            return
+        found = GuidingSegments.guidingClasses(
+            parameters.model, parameters.fixedSegmentation, parameters.movingSegmentation
+        )
+        box.enabled = bool(found)
+        if not found:
+            box.toolTip = _("Choose segmentations with segments that are called {classes}.").format(
+                classes=", ".join(class_names(card).values()) or _("like the classes of the model")
+            )
+            return
+        words = {
+            ("fixed", "moving"): _("{name} of both volumes"),
+            ("fixed",): _("{name} of the fixed volume"),
+            ("moving",): _("{name} of the moving volume"),
+        }
+        box.toolTip = _(
+            "The model takes these segments for granted instead of segmenting them itself: {segments}. "
+            "Their Dice is then no independent judge of the result."
+        ).format(segments=", ".join(words[sides].format(name=name) for name, sides in found.items()))
 
     def _modelChosen(self, index: int) -> None:
         if self._parameters is not None and not self._filling and index >= 0:

@@ -65,7 +65,8 @@ class AutoFuseRegistrationParameterNode:
 
     Output nodes that are None are made when the result arrives. ``refinementSteps`` -1 and ``spacingMm`` 0 leave the
     choice to the engine. ``model`` is a name of the catalog or "none"; ``device`` is "auto", "cpu" or "cuda:N".
-    A mask is a labelmap volume, or the segment ``...MaskSegmentId`` of a segmentation.
+    A mask is a labelmap volume, or the segment ``...MaskSegmentId`` of a segmentation. ``guideBySegmentations`` counts
+    where the model can be guided.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -79,6 +80,7 @@ class AutoFuseRegistrationParameterNode:
     movingMaskSegmentId: str
 
     model: str = DEFAULTS.model
+    guideBySegmentations: bool = True
     initialAlignment: InitialAlignment = InitialAlignment(DEFAULTS.initial)
     initialTransform: vtkMRMLLinearTransformNode
     similarity: Similarity = Similarity(DEFAULTS.similarity)
