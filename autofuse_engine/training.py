@@ -29,7 +29,7 @@ from autofuse_engine.training_configs import TrainingConfig, term_names
 from autofuse_engine.training_pairs import ClassTable, PairReader
 from autofuse_engine.training_state import read_state, restore, write_state
 from autofuse_engine.training_step import StepFigures, Stepper, network_for_training
-from autofuse_engine.validation import FIGURES, ValidationFigures, Validator
+from autofuse_engine.validation import ValidationFigures, Validator, figure_names
 
 STAGE = "training"
 
@@ -86,7 +86,7 @@ def train(
             # A run that begins judges the untrained network first, whatever a killed one has written.
             last_step = run.place.step or -1
             records = stack.enter_context(
-                RunRecords(folder, term_names(config.losses, config.network), FIGURES, last_step)
+                RunRecords(folder, term_names(config.losses, config.network), figure_names(config), last_step)
             )
             run.records = records
         return run.execute(stop, changed)
@@ -158,7 +158,7 @@ class _Run:
         if not self.folder.last.exists():
             return []
         tensors, facts = read_state(self.folder.last)
-        before, now = facts["config"], json.loads(json.dumps(self.config.to_dict()))
+        before, now = _with_defaults(facts["config"]), json.loads(json.dumps(self.config.to_dict()))
         changed = sorted(name for name in now if now[name] != before.get(name))
         if "network" in changed:
             raise InputError(
@@ -199,7 +199,7 @@ class _Run:
         share = config.batch // processes.count
         mine = range(processes.rank * share, (processes.rank + 1) * share)
         written = time.monotonic()
-        table = self.table if config.network.classes else None
+        table = self.table if config.uses_labels else None
         with PairReader(config, self.dataset, self.samplers, table, processes.device) as reader:
             while self.place.step < config.steps:
                 if processes.any(processes.first and (stop() or self.folder.stop.exists())):
@@ -297,6 +297,14 @@ class _Run:
         if self.records is not None:
             self.records.event(event)
         self.report(event)
+
+
+def _with_defaults(content: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration with what an older version did not know yet; as it is where it cannot be read."""
+    try:
+        return json.loads(json.dumps(TrainingConfig.from_dict(content).to_dict()))
+    except ValueError:
+        return content
 
 
 def _check_classes(config: TrainingConfig, dataset: PreparedDataset) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from autofuse_engine.augmentation_configs import AugmentationConfig, SynthesisConfig
 from autofuse_engine.configs import SIMILARITIES, Config, NetworkConfig, Similarity
 from autofuse_engine.dataset_configs import PAIR_KINDS, PairKind
+from autofuse_engine.field_rules import number, require, truth, whole
+
+__all__ = ["AugmentationConfig", "LossConfig", "Stage", "SynthesisConfig", "TrainingConfig", "term_names"]
 
 Precision = Literal["float32", "bfloat16"]
 _REGULARITY = ("folding", "smoothness", "varying_smoothness", "weight_prior")
@@ -35,7 +38,8 @@ class LossConfig(Config):
     registration teach each other (three terms). ``similarity_radius`` belongs to the windows of local NCC.
     ``smoothness`` weighs the squared gradient of the displacement, for networks that predict it. Of networks with
     ``varying_regularity`` only: ``varying_smoothness`` and ``weight_prior``, g and b of ``losses.spatially_varying``;
-    conditional networks draw both anew at each step instead.
+    conditional networks draw both anew at each step instead. ``label_overlap`` weighs the soft Dice of the carried
+    labels, of ``labels_a_step`` labels drawn anew at each step, for networks that need not segment.
     """
 
     similarity: Similarity = "lncc"
@@ -50,23 +54,27 @@ class LossConfig(Config):
     weight_prior_kind: Literal["beta", "normal"] = "beta"
     segmentation: float = 1.0
     fusion: float = 1.0
+    label_overlap: float = 0.0
+    labels_a_step: int = 8
 
     def __post_init__(self) -> None:
-        _require(self.similarity in SIMILARITIES, f"similarity is one of {', '.join(SIMILARITIES)}", self.similarity)
-        _whole(self, "similarity_radius", 1, 20)
+        require(self.similarity in SIMILARITIES, f"similarity is one of {', '.join(SIMILARITIES)}", self.similarity)
+        whole(self, "similarity_radius", 1, 20)
+        whole(self, "labels_a_step", 1, 255)
         for name in ("similarity_weight", "kl_smoothness"):
-            _number(self, name, 0.0, 1e6, above=True)
-        for name in ("kl", *_REGULARITY, "segmentation", "fusion"):
-            _number(self, name, 0.0, 1e6)
+            number(self, name, 0.0, 1e6, above=True)
+        for name in ("kl", *_REGULARITY, "segmentation", "fusion", "label_overlap"):
+            number(self, name, 0.0, 1e6)
         kind = self.weight_prior_kind
-        _require(kind in ("beta", "normal"), "weight_prior_kind is beta or normal", kind)
+        require(kind in ("beta", "normal"), "weight_prior_kind is beta or normal", kind)
 
     def weights(self) -> dict[str, float]:
         """Weight of each term of :func:`term_names`."""
         teach = dict.fromkeys(("moving_segmentation", "fixed_segmentation"), self.segmentation)
         fuse = {name: self.fusion for name in SEGMENTATION_TERMS if name not in teach}
         regular = {name: getattr(self, name) for name in _REGULARITY}
-        return {"similarity": self.similarity_weight, "kl": self.kl, **regular, **teach, **fuse}
+        overlap = {"label_overlap": self.label_overlap}
+        return {"similarity": self.similarity_weight, "kl": self.kl, **regular, **teach, **fuse, **overlap}
 
 
 def term_names(losses: LossConfig, network: NetworkConfig) -> tuple[str, ...]:
@@ -91,41 +99,9 @@ class Stage(Config):
     learning_rate: float = 1e-4
 
     def __post_init__(self) -> None:
-        _whole(self, "steps", 1, 100_000_000)
-        _require(self.pairs in PAIR_KINDS, f"pairs is one of {', '.join(PAIR_KINDS)}", self.pairs)
-        _number(self, "learning_rate", 0.0, 1.0, above=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationConfig(Config):
-    """Random changes of each image, new at every step; all zero means none.
-
-    Each image gets an affine move of its own: up to ``rotation_degrees`` about each axis, ``scaling`` (0.1 is 10 %)
-    and ``translation_vox`` along each axis. Then its intensities: ``gamma`` (exponent up to ``exp(gamma)``), ``bias``
-    (a smooth factor up to ``1 + bias``) and ``noise`` (standard deviation). ``flips`` names the axes, of ``DHW``,
-    along which both images of a pair are mirrored at random; leave out one that tells left from right labels.
-    """
-
-    rotation_degrees: float = 0.0
-    scaling: float = 0.0
-    translation_vox: float = 0.0
-    gamma: float = 0.0
-    bias: float = 0.0
-    noise: float = 0.0
-    flips: str = ""
-
-    def __post_init__(self) -> None:
-        limits = {"rotation_degrees": 180, "scaling": 0.5, "translation_vox": 100, "gamma": 2, "bias": 0.9, "noise": 1}
-        for name, most in limits.items():
-            _number(self, name, 0.0, most)
-        flips = self.flips
-        good = isinstance(flips, str) and set(flips) <= set("DHW") and len(set(flips)) == len(flips)
-        _require(good, "flips names axes of DHW, each once", flips)
-
-    @property
-    def moves(self) -> bool:
-        """Whether images are moved."""
-        return max(self.rotation_degrees, self.scaling, self.translation_vox) > 0
+        whole(self, "steps", 1, 100_000_000)
+        require(self.pairs in PAIR_KINDS, f"pairs is one of {', '.join(PAIR_KINDS)}", self.pairs)
+        number(self, "learning_rate", 0.0, 1.0, above=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +111,11 @@ class TrainingConfig(Config):
     ``dataset`` is a folder that ``autofuse dataset prepare`` made. Labels of ``labelled_percent`` of the training cases
     that have any are used, the others count as unlabelled; validation keeps all. ``batch`` pairs make a step, over all
     processes together. ``recompute`` trades time for memory (activation checkpointing), ``channels_last`` orders
-    memory for GPUs. ``clip_norm`` limits the length of the gradient. Every ``validation_every`` steps up to
-    ``validation_pairs`` pairs are judged, and a checkpoint is written then and every ``checkpoint_minutes``.
+    memory for GPUs. ``resident`` keeps all training cases in the memory of the device; None does so on a GPU where they
+    take no more than a quarter of what is free. ``clip_norm`` limits the length of the gradient. Every
+    ``validation_every`` steps up to ``validation_pairs`` pairs are judged (``validation_distances`` says whether by
+    surface distances too, which need SimpleITK and, with many labels, time), and a checkpoint is written then and every
+    ``checkpoint_minutes``.
     """
 
     dataset: str
@@ -144,6 +123,7 @@ class TrainingConfig(Config):
     losses: LossConfig = field(default_factory=LossConfig)
     stages: tuple[Stage, ...] = field(default_factory=lambda: (Stage(steps=100_000),))
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    synthesis: SynthesisConfig | None = None
     labelled_percent: float = 100.0
     batch: int = 1
     seed: int = 0
@@ -151,29 +131,42 @@ class TrainingConfig(Config):
     precision: Precision = "float32"
     recompute: bool = False
     channels_last: bool = False
+    resident: bool | None = None
     clip_norm: float | None = None
     validation_every: int = 1000
     validation_pairs: int = 20
+    validation_distances: bool = True
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.dataset, str) and self.dataset != "", "dataset names a folder", self.dataset)
+        require(isinstance(self.dataset, str) and self.dataset != "", "dataset names a folder", self.dataset)
         for name, kind in {**_PARTS, "stages": tuple}.items():
-            _require(isinstance(getattr(self, name), kind), f"{name} is made of its fields", getattr(self, name))
+            good = isinstance(getattr(self, name), kind) or (name == "synthesis" and self.synthesis is None)
+            require(good, f"{name} is made of its fields", getattr(self, name))
         good = bool(self.stages) and all(isinstance(stage, Stage) for stage in self.stages)
-        _require(good, "stages is a list of at least one stage", self.stages)
-        _require(self.device != "" and isinstance(self.device, str), "device is auto, cpu, cuda or cuda:N", self.device)
-        _require(self.precision in ("float32", "bfloat16"), "precision is float32 or bfloat16", self.precision)
-        _whole(self, "batch", 1, 4096)
-        _whole(self, "seed", 0, 2**63 - 1)
-        _whole(self, "validation_every", 1, 100_000_000)
-        _whole(self, "validation_pairs", 1, 100_000)
-        _number(self, "checkpoint_minutes", 0.0, 1e6)
-        _number(self, "labelled_percent", 0.0, 100.0, above=True)
+        require(good, "stages is a list of at least one stage", self.stages)
+        require(self.device != "" and isinstance(self.device, str), "device is auto, cpu, cuda or cuda:N", self.device)
+        require(self.precision in ("float32", "bfloat16"), "precision is float32 or bfloat16", self.precision)
+        whole(self, "batch", 1, 4096)
+        whole(self, "seed", 0, 2**63 - 1)
+        whole(self, "validation_every", 1, 100_000_000)
+        whole(self, "validation_pairs", 1, 100_000)
+        number(self, "checkpoint_minutes", 0.0, 1e6)
+        number(self, "labelled_percent", 0.0, 100.0, above=True)
         if self.clip_norm is not None:
-            _number(self, "clip_norm", 0.0, 1e12, above=True)
-        for name in ("recompute", "channels_last"):
-            _require(type(getattr(self, name)) is bool, f"{name} is true or false", getattr(self, name))
+            number(self, "clip_norm", 0.0, 1e12, above=True)
+        for name in ("recompute", "channels_last", "validation_distances"):
+            truth(self, name)
+        require(self.resident in (None, True, False), "resident is true, false or null", self.resident)
+        if self.synthesis is not None:
+            require(self.losses.label_overlap > 0, "with synthesis, losses.label_overlap is above 0", 0.0)
+            shapes = self.synthesis.shapes if self.network.classes else 0.0
+            require(shapes == 0, "synthesis.shapes of a network that segments is 0", shapes)
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether a step needs the labels of its cases."""
+        return self.network.classes > 0 or self.losses.label_overlap > 0
 
     @property
     def steps(self) -> int:
@@ -182,9 +175,9 @@ class TrainingConfig(Config):
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Number of the stage to which a step belongs, counted from 0 both, and the step's number within it."""
-        for number, stage in enumerate(self.stages):
+        for position, stage in enumerate(self.stages):
             if step < stage.steps:
-                return number, step
+                return position, step
             step -= stage.steps
         raise ValueError(f"a step lies below {self.steps}, received one that is {step} beyond")
 
@@ -195,16 +188,16 @@ class TrainingConfig(Config):
         Raises:
             ValueError: if a field is unknown, absent, or breaks its rule.
         """
-        _require("dataset" in content, "a training configuration names its dataset", sorted(content))
+        require("dataset" in content, "a training configuration names its dataset", sorted(content))
         values = dict(content)
         for name, kind in _PARTS.items():
-            if name in values:
-                _require(isinstance(values[name], Mapping), f"{name} is an object", values[name])
+            if values.get(name) is not None or (name in values and name != "synthesis"):
+                require(isinstance(values[name], Mapping), f"{name} is an object", values[name])
                 values[name] = kind.from_dict(values[name])
         if "stages" in values:
             stages = values["stages"]
             good = isinstance(stages, (list, tuple)) and all(isinstance(stage, Mapping) for stage in stages)
-            _require(good, "stages is a list of objects", stages)
+            require(good, "stages is a list of objects", stages)
             values["stages"] = tuple(Stage.from_dict(stage) for stage in stages)
         return super().from_dict(values)
 
@@ -213,22 +206,5 @@ _PARTS: Mapping[str, type[Config]] = {
     "network": NetworkConfig,
     "losses": LossConfig,
     "augmentation": AugmentationConfig,
+    "synthesis": SynthesisConfig,
 }
-
-
-def _require(condition: bool, rule: str, received: object) -> None:
-    if not condition:
-        raise ValueError(f"{rule}, received {received!r}")
-
-
-def _whole(owner: Config, name: str, least: int, most: int) -> None:
-    value = getattr(owner, name)
-    _require(type(value) is int and least <= value <= most, f"{name} is a whole number of {least}..{most}", value)
-
-
-def _number(owner: Config, name: str, least: float, most: float, *, above: bool = False) -> None:
-    value = getattr(owner, name)
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    good = good and least <= value <= most and not (above and value == least)
-    rule = f"is above {least:g} and at most {most:g}" if above else f"lies in {least:g}..{most:g}"
-    _require(good, f"{name} {rule}", value)

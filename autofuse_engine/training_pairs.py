@@ -1,8 +1,7 @@
-"""The pair of a training step as tensors: chosen, read one step ahead, augmented; a function of seed and step alone."""
+"""The pair of a training step as tensors: chosen, and read one step ahead or kept on the device."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autofuse_engine.data.augmentation import ImageChange, change_image, change_labels, draw_change
+from autofuse_engine.data.prepared import WHITE
+from autofuse_engine.memory import free_memory_bytes
 from autofuse_engine.training_configs import TrainingConfig
+from autofuse_engine.training_pair_images import PairMaker, TrainingPair
+
+_RESIDENT_SHARE = 0.25
 
 
 class Case(Protocol):
@@ -23,6 +26,9 @@ class Case(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def split(self) -> str: ...
 
 
 class Cases(Protocol):
@@ -39,6 +45,8 @@ class Cases(Protocol):
 
     def image(self, index: int) -> NDArray[np.float32]: ...
 
+    def stored_image(self, index: int) -> NDArray[np.uint8]: ...
+
     def labelmap(self, index: int) -> NDArray | None: ...
 
 
@@ -46,24 +54,6 @@ class Sampler(Protocol):
     """What gives the pair of a step, see ``data.pairs.PairSampler``."""
 
     def pair(self, step: int) -> tuple[int, int]: ...
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TrainingPair:
-    """Two images ``(1, 1, D, H, W)`` in [0, 1], their classes (int64) where known, and the seed of the pair's noise."""
-
-    fixed: Tensor
-    moving: Tensor
-    fixed_labels: Tensor | None
-    moving_labels: Tensor | None
-    noise_seed: int
-    names: tuple[str, str]
-
-
-def seed_of(*parts: int | str) -> int:
-    """A seed of 62 bits from numbers and names; different ones are as good as independent."""
-    text = "/".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode("ascii"), digest_size=8).digest(), "little") >> 2
 
 
 class ClassTable:
@@ -79,6 +69,45 @@ class ClassTable:
         return self._table[np.where(labelmap < len(self._table), labelmap, 0)]
 
 
+class ResidentCases:
+    """All cases of one split in the memory of a device: a pair costs no copy from the computer to it.
+
+    Args:
+        cases: the dataset.
+        indices: of the cases to keep.
+        table: turns labelmaps into classes; None leaves labels out.
+        device: where they are kept: an image as uint8, its classes as uint8 (int32 above 255).
+    """
+
+    def __init__(self, cases: Cases, indices: Sequence[int], table: ClassTable | None, device: torch.device) -> None:
+        self._images: dict[int, Tensor] = {}
+        self._labels: dict[int, Tensor] = {}
+        for index in indices:
+            self._images[index] = torch.from_numpy(np.array(cases.stored_image(index))).to(device)
+            labels = None if table is None else cases.labelmap(index)
+            if labels is not None and table is not None:
+                kind = np.uint8 if len(table.label_values) < 256 else np.int32
+                self._labels[index] = torch.from_numpy(table.classes(labels).astype(kind)).to(device)
+
+    def image(self, index: int) -> Tensor:
+        """``(1, 1, D, H, W)``, float32 in [0, 1]."""
+        return (self._images[index].float() / WHITE)[None, None]
+
+    def classes(self, index: int) -> Tensor | None:
+        """``(1, 1, D, H, W)``, int64, or None."""
+        labels = self._labels.get(index)
+        return None if labels is None else labels.long()[None, None]
+
+
+def fits_resident(cases: Cases, count: int, with_labels: bool, device: torch.device) -> bool:
+    """Whether so many cases take no more than a quarter of a GPU's free memory; never so on the CPU."""
+    if device.type != "cuda":
+        return False
+    free = free_memory_bytes(device)
+    needed = count * int(np.prod(cases.shape)) * (2 if with_labels else 1)
+    return free is not None and needed <= free * _RESIDENT_SHARE
+
+
 class PairReader:
     """Pairs of one process; reads the next one while the current one is learned from. A context manager.
 
@@ -86,7 +115,7 @@ class PairReader:
         config: of the run.
         cases: the dataset.
         samplers: one for each stage.
-        table: turns labelmaps into classes; None leaves labels out, as a network that does not segment needs none.
+        table: turns labelmaps into classes; None leaves labels out, as a network that needs none wants it.
         device: where the pairs go.
     """
 
@@ -101,6 +130,11 @@ class PairReader:
         self._config, self._cases, self._samplers, self._table, self._device = config, cases, samplers, table, device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="autofuse-reader")
         self._next: tuple[tuple[int, int], Future[_Arrays]] | None = None
+        self._resident: ResidentCases | None = None
+        train = [index for index, case in enumerate(cases.cases) if case.split == "train"]
+        wanted = config.resident
+        if wanted or (wanted is None and fits_resident(cases, len(train), table is not None, device)):
+            self._resident = ResidentCases(cases, train, table, device)
 
     def __enter__(self) -> PairReader:
         return self
@@ -112,50 +146,46 @@ class PairReader:
 
     def pair(self, step: int, number: int, then: tuple[int, int] | None) -> TrainingPair:
         """The pair ``number`` of a step's batch; ``then`` is the step and number that will be asked for next."""
+        indices = self._indices(step, number)
+        if self._resident is not None:
+            images = [self._resident.image(index) for index in indices]
+            labels = [self._resident.classes(index) for index in indices]
+        else:
+            arrays = self._arrays(step, number, then)
+            images = [torch.from_numpy(image)[None, None].to(self._device) for image in arrays.images]
+            labels = [
+                None if one is None else torch.from_numpy(one)[None, None].to(self._device) for one in arrays.classes
+            ]
+        width, height, depth = self._cases.spacing_mm
+        maker = PairMaker(
+            config=self._config,
+            spacing_mm=(depth, height, width),
+            labels=0 if self._table is None else len(self._table.label_values),
+        )
+        names = [self._cases.cases[index].name for index in indices]
+        return maker.make((images[0], images[1]), (labels[0], labels[1]), (names[0], names[1]), step, number)
+
+    def _indices(self, step: int, number: int) -> tuple[int, int]:
+        stage, step_of_stage = self._config.stage_at(step)
+        return self._samplers[stage].pair(step_of_stage * self._config.batch + number)
+
+    def _arrays(self, step: int, number: int, then: tuple[int, int] | None) -> _Arrays:
         if self._next is not None and self._next[0] == (step, number):
             arrays = self._next[1].result()
         else:
             arrays = self._read(step, number)
         self._next = None if then is None else (then, self._thread.submit(self._read, *then))
-        return self._as_pair(arrays, step, number)
+        return arrays
 
     def _read(self, step: int, number: int) -> _Arrays:
-        stage, step_of_stage = self._config.stage_at(step)
-        indices = self._samplers[stage].pair(step_of_stage * self._config.batch + number)
+        indices = self._indices(step, number)
         images = [np.ascontiguousarray(self._cases.image(index)) for index in indices]
         labels = [None if self._table is None else self._cases.labelmap(index) for index in indices]
         classes = [None if one is None or self._table is None else self._table.classes(one) for one in labels]
-        names = [self._cases.cases[index].name for index in indices]
-        return _Arrays((images[0], images[1]), (classes[0], classes[1]), (names[0], names[1]))
-
-    def _as_pair(self, arrays: _Arrays, step: int, number: int) -> TrainingPair:
-        images = [torch.from_numpy(image)[None, None].to(self._device) for image in arrays.images]
-        labels = [None if one is None else torch.from_numpy(one)[None, None].to(self._device) for one in arrays.classes]
-        width, height, depth = self._cases.spacing_mm
-        seed = self._config.seed
-        augmentation_seed = seed_of(seed, step, number, "augmentation")
-        change = draw_change(self._config.augmentation, self._cases.shape, (depth, height, width), augmentation_seed)
-        if change is not None:
-            for side, one in enumerate((change.fixed, change.moving)):
-                images[side], labels[side] = _changed(images[side], labels[side], one, change.flips)
-        return TrainingPair(
-            fixed=images[0],
-            moving=images[1],
-            fixed_labels=labels[0],
-            moving_labels=labels[1],
-            noise_seed=seed_of(seed, step, number, "velocity"),
-            names=arrays.names,
-        )
-
-
-def _changed(
-    image: Tensor, labels: Tensor | None, change: ImageChange, flips: tuple[int, ...]
-) -> tuple[Tensor, Tensor | None]:
-    return change_image(image, change, flips), None if labels is None else change_labels(labels, change, flips)
+        return _Arrays((images[0], images[1]), (classes[0], classes[1]))
 
 
 @dataclass(frozen=True, eq=False)
 class _Arrays:
     images: tuple[NDArray[np.float32], NDArray[np.float32]]
     classes: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]
-    names: tuple[str, str]

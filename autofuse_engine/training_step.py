@@ -20,7 +20,7 @@ from autofuse_engine.networks.network import NetworkOutput, RegistrationNetwork,
 from autofuse_engine.networks.recomputation import set_recomputation
 from autofuse_engine.networks.regularizer import random_code, term_weights
 from autofuse_engine.training_configs import TrainingConfig, term_names
-from autofuse_engine.training_pairs import TrainingPair
+from autofuse_engine.training_pair_images import TrainingPair
 
 MOST_FAILURES_IN_A_ROW = 5
 _LONGEST_FIELD_VOX = 1e4
@@ -58,9 +58,17 @@ class PairLoss(nn.Module):
         self.network, self.config = network, config
 
     def forward(
-        self, fixed: Tensor, moving: Tensor, fixed_labels: Tensor | None, moving_labels: Tensor | None, noise_seed: int
+        self,
+        fixed: Tensor,
+        moving: Tensor,
+        fixed_labels: Tensor | None,
+        moving_labels: Tensor | None,
+        noise_seed: int,
+        compared: tuple[Tensor, Tensor] | None = None,
+        compares_images: bool = True,
+        overlap_labels: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and terms of one pair, see ``losses.objective.objective``."""
+        """Loss and terms of one pair (``training_pair_images.TrainingPair``), see ``losses.objective.objective``."""
         config = self.config
         with torch.autocast(fixed.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             code, weights = None, None
@@ -75,6 +83,7 @@ class PairLoss(nn.Module):
         if not bool(field.detach().abs().amax() < _LONGEST_FIELD_VOX):  # NaN is not below either
             return _without_a_loss(output), {}
         displacement = displacement_of(field, fixed.shape[2:], config.network)
+        fixed, moving = (fixed, moving) if compared is None else compared
         outcome = Outcome(
             fixed=fixed,
             moving=moving,
@@ -87,6 +96,8 @@ class PairLoss(nn.Module):
             moving_logits=output.moving_logits,
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
+            overlap_labels=overlap_labels,
+            compares_images=compares_images,
         )
         return objective(outcome, config.losses)
 
@@ -178,7 +189,16 @@ class Stepper:
 
     def _learn(self, pair: TrainingPair, pairs: int) -> Tensor:
         """Add one pair's gradients; its loss, its terms, and which of them it has, as one tensor."""
-        loss, terms = self._loss(pair.fixed, pair.moving, pair.fixed_labels, pair.moving_labels, pair.noise_seed)
+        loss, terms = self._loss(
+            pair.fixed,
+            pair.moving,
+            pair.fixed_labels,
+            pair.moving_labels,
+            pair.noise_seed,
+            pair.compared,
+            pair.compares_images,
+            pair.overlap_labels,
+        )
         # Processes average their gradients, each over its share of the batch.
         (loss / pairs).backward()
         missing = torch.zeros_like(loss)

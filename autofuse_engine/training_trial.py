@@ -19,7 +19,7 @@ from autofuse_engine.errors import CancelledError
 from autofuse_engine.events import Progress, Report, silent
 from autofuse_engine.memory import free_memory_bytes, is_out_of_memory, peak_memory_bytes, reset_peak
 from autofuse_engine.training_configs import TrainingConfig
-from autofuse_engine.training_pairs import TrainingPair
+from autofuse_engine.training_pair_images import TrainingPair
 from autofuse_engine.training_step import Stepper, network_for_training
 
 STAGE = "trial"
@@ -68,6 +68,7 @@ class TrainingTrial:
 def try_training(
     config: TrainingConfig,
     *,
+    shape: Shape | None = None,
     steps: int = 2,
     report: Report = silent,
     cancelled: Callable[[], bool] = lambda: False,
@@ -75,7 +76,8 @@ def try_training(
     """Take a few steps of a training, after one to warm up, and write nothing.
 
     Args:
-        config: of the training; its dataset is opened for the size of the images.
+        config: of the training.
+        shape: of the images, (D, H, W); None opens the dataset for it.
         steps: at most so many are timed; a slow machine takes fewer.
         report: receives progress.
         cancelled: asked between steps.
@@ -84,7 +86,7 @@ def try_training(
         CancelledError: once ``cancelled()`` is true.
         AutoFuseError: if the dataset or the device cannot be used.
     """
-    shape = PreparedDataset.open(config.dataset).shape
+    shape = PreparedDataset.open(config.dataset).shape if shape is None else shape
     device = resolve_device(config.device)
     free = free_memory_bytes(device)
     trial = _Trial(config, device, report, cancelled)

@@ -10,20 +10,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autofuse_engine.data.augmentation import nearest_index
-from autofuse_engine.data.surface_distance import hd95_per_label
+from autofuse_engine.data.synthesis import draw_contrast, synthesise, tissues_of
 from autofuse_engine.distributed import Processes
 from autofuse_engine.losses.similarity import local_ncc
 from autofuse_engine.metrics import dice_per_label, mean_of
 from autofuse_engine.network_displacement import displacement_of
-from autofuse_engine.networks.network import RegistrationNetwork
-from autofuse_engine.spatial.grid import voxel_grid
+from autofuse_engine.networks.network import NetworkOutput, RegistrationNetwork
+from autofuse_engine.spatial.grid import nearest_index, voxel_grid
 from autofuse_engine.spatial.jacobian import folding, jacobian_determinant
 from autofuse_engine.spatial.warp import warp
-from autofuse_engine.training_configs import TrainingConfig
+from autofuse_engine.training_configs import SynthesisConfig, TrainingConfig
+from autofuse_engine.training_pair_images import seed_of
 from autofuse_engine.training_pairs import Cases, ClassTable
 
 FIGURES = ("dice", "hd95_mm", "folding_percent", "folding_count", "similarity", "segmentation_dice")
+SYNTHESISED = "dice_synthesised"
+
+
+def figure_names(config: TrainingConfig) -> tuple[str, ...]:
+    """The figures of a run: :data:`FIGURES`, and Dice on synthesised contrasts where it learns from such."""
+    return FIGURES if config.synthesis is None else (*FIGURES, SYNTHESISED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +37,13 @@ class ValidationFigures:
     """Means over the pairs.
 
     Attributes:
-        score: what the best checkpoint has most of: Dice where there are labels, else the similarity.
+        score: what the best checkpoint has most of: Dice where there are labels (the mean of both kinds of Dice for a
+            run that learns from synthesised images), else the similarity.
         figures: those of :data:`FIGURES`; None where nothing could be judged. ``dice`` and ``hd95_mm`` are means over
             the labels that both images have; ``folding_count`` is a mean too; ``similarity`` is the mean squared local
-            correlation, 1 is best; ``segmentation_dice`` judges what a semi-supervised network makes of both images.
+            correlation, 1 is best; ``segmentation_dice`` judges what a semi-supervised network makes of both images;
+            ``dice_synthesised`` is the Dice of the same pairs with the moving image in a random contrast, always the
+            same one for a pair.
     """
 
     score: float
@@ -65,30 +74,28 @@ class Validator:
 
     def judge(self, network: RegistrationNetwork) -> ValidationFigures:
         """Figures of the network in eval mode: the mean of the velocity, no noise."""
-        rows = torch.zeros(len(self._pairs), len(FIGURES), dtype=torch.float64)
+        names = figure_names(self._config)
+        rows = torch.zeros(len(self._pairs), len(names), dtype=torch.float64)
         network.eval()
         for number in range(self._processes.rank, len(self._pairs), self._processes.count):
             values = self._judge_pair(network, *self._pairs[number])
-            rows[number] = torch.tensor([values.get(name, float("nan")) for name in FIGURES], dtype=torch.float64)
+            if self._config.synthesis is not None:
+                values |= self._judge_synthesised(network, number, self._config.synthesis)
+            rows[number] = torch.tensor([values.get(name, float("nan")) for name in names], dtype=torch.float64)
         network.train()
         table = self._processes.summed(rows).numpy()
         means = [mean_of(dict(enumerate(column))) for column in table.T]
-        figures: dict[str, float | None] = dict(zip(FIGURES, means, strict=True))
-        dice, similarity = figures["dice"], figures["similarity"]
+        figures: dict[str, float | None] = dict(zip(names, means, strict=True))
+        dice, similarity, synthesised = figures["dice"], figures["similarity"], figures.get(SYNTHESISED)
+        dice = dice if dice is None or synthesised is None else (dice + synthesised) / 2
         score = dice if dice is not None else similarity
         return ValidationFigures(score=float("-inf") if score is None else score, figures=figures)
 
     def _judge_pair(self, network: RegistrationNetwork, fixed_index: int, moving_index: int) -> dict[str, float]:
-        config, device = self._config, self._processes.device
-        fixed, moving = (
-            torch.from_numpy(np.ascontiguousarray(self._cases.image(index)))[None, None].to(device)
-            for index in (fixed_index, moving_index)
-        )
-        half = config.precision == "bfloat16" and device.type == "cuda"
+        config = self._config
+        fixed, moving = (self._image(index) for index in (fixed_index, moving_index))
         with torch.no_grad():
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                output = network(fixed, moving)
-            displacement = displacement_of(output.velocity_mean, fixed.shape[2:], config.network)
+            output, displacement = self._predicted(network, fixed, moving)
             percent, count = folding(jacobian_determinant(displacement))
             similarity = -float(local_ncc(fixed, warp(moving, displacement), config.losses.similarity_radius))
         values = {"folding_percent": percent, "folding_count": float(count), "similarity": similarity}
@@ -103,6 +110,37 @@ class Validator:
         ]
         return values | ({"segmentation_dice": float(np.mean(segmented))} if segmented else {})
 
+    def _judge_synthesised(
+        self, network: RegistrationNetwork, number: int, config: SynthesisConfig
+    ) -> dict[str, float]:
+        """Dice with the moving image synthesised from its labels, in the contrast that belongs to the pair."""
+        fixed_index, moving_index = self._pairs[number]
+        fixed_labels, moving_labels = (self._labels(index) for index in (fixed_index, moving_index))
+        if fixed_labels is None or moving_labels is None:
+            return {}
+        count = len(self._table.label_values)
+        rng = np.random.default_rng(seed_of("validation", number))
+        contrast = draw_contrast(config, count + 2, rng)
+        tissues = torch.from_numpy(moving_labels)[None, None].to(self._processes.device)
+        with torch.no_grad():
+            moving = synthesise(tissues_of(tissues, self._image(moving_index), count), contrast)
+            _, displacement = self._predicted(network, self._image(fixed_index), moving)
+        dice = dice_per_label(fixed_labels, carried(moving_labels, displacement.cpu()))
+        shared = set(np.unique(fixed_labels).tolist()) & set(np.unique(moving_labels).tolist()) - {0}
+        mean = mean_of({label: value for label, value in dice.items() if label in shared})
+        return {} if mean is None else {SYNTHESISED: mean}
+
+    def _predicted(self, network: RegistrationNetwork, fixed: Tensor, moving: Tensor) -> tuple[NetworkOutput, Tensor]:
+        """What the network says, and the displacement ``(1, 3, D, H, W)``, voxels."""
+        half = self._config.precision == "bfloat16" and fixed.device.type == "cuda"
+        with torch.autocast(fixed.device.type, torch.bfloat16, enabled=half):
+            output = network(fixed, moving)
+        return output, displacement_of(output.velocity_mean, fixed.shape[2:], self._config.network)
+
+    def _image(self, index: int) -> Tensor:
+        array = np.ascontiguousarray(self._cases.image(index))
+        return torch.from_numpy(array)[None, None].to(self._processes.device)
+
     def _labels(self, index: int) -> NDArray[np.int64] | None:
         labels = self._cases.labelmap(index)
         return None if labels is None else self._table.classes(labels)
@@ -111,9 +149,12 @@ class Validator:
         warped = carried(moving, displacement.cpu())
         shared = set(np.unique(fixed).tolist()) & set(np.unique(moving).tolist()) - {0}
         dice = mean_of({k: value for k, value in dice_per_label(fixed, warped).items() if k in shared})
-        distances = hd95_per_label(fixed, warped, np.array(self._cases.spacing_mm))
-        distance = mean_of({k: value for k, value in distances.items() if k in shared})
-        values = {"dice": dice, "hd95_mm": distance}
+        values = {"dice": dice}
+        if self._config.validation_distances:
+            from autofuse_engine.data.surface_distance import hd95_per_label  # needs SimpleITK, which GPU servers lack
+
+            distances = hd95_per_label(fixed, warped, np.array(self._cases.spacing_mm))
+            values["hd95_mm"] = mean_of({k: value for k, value in distances.items() if k in shared})
         return {name: value for name, value in values.items() if value is not None}
 
 

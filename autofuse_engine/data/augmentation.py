@@ -1,40 +1,49 @@
-"""Random changes of a training pair: drawn in one place as plain numbers, applied in another."""
+"""Random changes of a training pair, drawn as plain numbers; ``data.image_changes`` applies them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from autofuse_engine.spatial.grid import apply_matrix, voxel_grid
-from autofuse_engine.spatial.resample import inside
-from autofuse_engine.spatial.warp import sample
-from autofuse_engine.training_configs import AugmentationConfig
+from autofuse_engine.augmentation_configs import AugmentationConfig
 
+Shape = tuple[int, int, int]
 _BIAS_NODES = (3, 4, 3)
+_RIM_NODES = (6, 7, 6)
+_WARP_NODE_DISTANCE_VOX = 16
+_CHANCE = 0.5
+"""Of thick slices, of a changed rim, and of a crop, for each image."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageChange:
-    """What happens to one image.
+    """What happens to one image; geometry first, then looks in the order of the attributes.
 
     Attributes:
         source_from_target_vox: 4x4, tensor axis order; where each voxel's new value is looked up. None: stays.
+        velocity_nodes: ``(3, d, h, w)``, voxels, on a coarse grid over the image: the flow that bends it. None: none.
         exponent: of the intensities.
         bias: factors on a coarse grid over the image, interpolated between; None for 1 everywhere.
+        thickness_vox: of the voxels that are simulated, along D, H, W; 1 leaves an axis as it is.
+        rim_nodes: on a coarse grid, how many voxels the border of the foreground moves inwards; None for none.
+        rim_brightness: share of the nearby tissue's intensity that fills what the rim gains.
         noise: standard deviation of what is added.
         noise_seed: draws it.
+        crop: axis (2, 3, 4), first and end of the slab that becomes 0; None for none.
     """
 
-    source_from_target_vox: NDArray[np.float64] | None
-    exponent: float
-    bias: NDArray[np.float32] | None
-    noise: float
-    noise_seed: int
+    source_from_target_vox: NDArray[np.float64] | None = None
+    velocity_nodes: NDArray[np.float32] | None = None
+    exponent: float = 1.0
+    bias: NDArray[np.float32] | None = None
+    thickness_vox: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    rim_nodes: NDArray[np.float32] | None = None
+    rim_brightness: float = 1.0
+    noise: float = 0.0
+    noise_seed: int = 0
+    crop: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +56,7 @@ class PairChange:
 
 
 def draw_change(
-    config: AugmentationConfig, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], seed: int
+    config: AugmentationConfig, shape: Shape, spacing_mm: tuple[float, float, float], seed: int
 ) -> PairChange | None:
     """Draw a change; the same seed gives the same one. None where the configuration changes nothing.
 
@@ -65,32 +74,71 @@ def draw_change(
     return PairChange(fixed=fixed, moving=moving, flips=flips)
 
 
+def draw_velocity(warp_vox: float, shape: Shape, rng: np.random.Generator) -> NDArray[np.float32] | None:
+    """Nodes of a random velocity ``(3, d, h, w)`` with a standard deviation of ``warp_vox`` voxels; None for 0."""
+    if warp_vox == 0:
+        return None
+    nodes = [max(3, round(side / _WARP_NODE_DISTANCE_VOX) + 1) for side in shape]
+    return (warp_vox * rng.standard_normal((3, *nodes))).astype(np.float32)
+
+
 def _draw_image(
-    config: AugmentationConfig,
-    shape: tuple[int, int, int],
-    spacing_mm: tuple[float, float, float],
-    rng: np.random.Generator,
+    config: AugmentationConfig, shape: Shape, spacing_mm: tuple[float, float, float], rng: np.random.Generator
 ) -> ImageChange:
-    angles = np.deg2rad(config.rotation_degrees) * rng.uniform(-1, 1, 3)
-    scales = np.exp(np.log1p(config.scaling) * rng.uniform(-1, 1, 3))
-    shift = config.translation_vox * rng.uniform(-1, 1, 3)
-    spread = np.log1p(config.bias)
-    nodes = np.exp(spread * rng.uniform(-1, 1, _BIAS_NODES)).astype(np.float32)
+    matrix = _draw_matrix(config, shape, spacing_mm, rng)
     exponent = float(np.exp(config.gamma * rng.uniform(-1, 1)))
-    noise_seed = int(rng.integers(2**62))
-    matrix = None
-    if config.moves:
-        spacing, middle = np.diag(spacing_mm), (np.array(shape) - 1) / 2
-        matrix = np.eye(4)
-        matrix[:3, :3] = np.linalg.inv(spacing) @ _rotation(angles) @ np.diag(scales) @ spacing
-        matrix[:3, 3] = middle + shift - matrix[:3, :3] @ middle
+    bias = np.exp(np.log1p(config.bias) * rng.uniform(-1, 1, _BIAS_NODES)).astype(np.float32)
+    rim = config.rim_vox * rng.uniform() * rng.uniform(-1, 1, _RIM_NODES).astype(np.float32)
+    brightness, has_rim = float(rng.uniform(0.3, 1.2)), rng.random() < _CHANCE
     return ImageChange(
         source_from_target_vox=matrix,
+        velocity_nodes=draw_velocity(config.warp_vox, shape, rng),
         exponent=exponent,
-        bias=nodes if config.bias > 0 else None,
-        noise=config.noise,
-        noise_seed=noise_seed,
+        bias=bias if config.bias > 0 else None,
+        thickness_vox=_draw_thickness(config.slice_mm, spacing_mm, rng),
+        rim_nodes=rim if config.rim_vox > 0 and has_rim else None,
+        rim_brightness=brightness,
+        noise=config.noise * float(rng.uniform()),
+        noise_seed=int(rng.integers(2**62)),
+        crop=_draw_crop(config.crop, shape, rng),
     )
+
+
+def _draw_matrix(
+    config: AugmentationConfig, shape: Shape, spacing_mm: tuple[float, float, float], rng: np.random.Generator
+) -> NDArray[np.float64] | None:
+    angles = np.deg2rad(config.rotation_degrees) * rng.uniform(-1, 1, 3)
+    scales = np.exp(np.log1p(config.scaling) * rng.uniform(-1, 1, 3))
+    shear = np.eye(3)
+    shear[np.triu_indices(3, 1)] = config.shear * rng.uniform(-1, 1, 3)
+    shift = config.translation_vox * rng.uniform(-1, 1, 3)
+    if not config.moves:
+        return None
+    spacing, middle = np.diag(spacing_mm), (np.array(shape) - 1) / 2
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.linalg.inv(spacing) @ _rotation(angles) @ shear @ np.diag(scales) @ spacing
+    matrix[:3, 3] = middle + shift - matrix[:3, :3] @ middle
+    return matrix
+
+
+def _draw_thickness(
+    slice_mm: float, spacing_mm: tuple[float, float, float], rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """One axis, or all of them alike, becomes coarser than the grid; in voxels."""
+    thickness_mm, chosen, happens = slice_mm * rng.uniform(), int(rng.integers(4)), rng.random() < _CHANCE
+    depth, height, width = (
+        max(1.0, thickness_mm / step) if happens and chosen in (axis, 3) else 1.0
+        for axis, step in enumerate(spacing_mm)
+    )
+    return depth, height, width
+
+
+def _draw_crop(share: float, shape: Shape, rng: np.random.Generator) -> tuple[int, int, int] | None:
+    axis, upper, happens = int(rng.integers(3)), rng.random() < 0.5, rng.random() < _CHANCE
+    slices = round(share * rng.uniform() * shape[axis])
+    if not happens or slices == 0:
+        return None
+    return (axis + 2, shape[axis] - slices, shape[axis]) if upper else (axis + 2, 0, slices)
 
 
 def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -101,38 +149,3 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
         turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
         matrix = turn @ matrix
     return matrix
-
-
-def change_image(image: Tensor, change: ImageChange, flips: tuple[int, ...] = ()) -> Tensor:
-    """The image ``(1, 1, D, H, W)`` in [0, 1] under a change, in [0, 1]; what comes from outside is 0."""
-    if change.source_from_target_vox is not None:
-        places = _places(image, change.source_from_target_vox)
-        image = sample(image, places) * inside(places, image.shape[2:])
-    if change.exponent != 1.0:
-        image = image.pow(change.exponent)
-    if change.bias is not None:
-        nodes = torch.from_numpy(change.bias)[None, None].to(image.device)
-        image = image * F.interpolate(nodes, size=image.shape[2:], mode="trilinear", align_corners=True)
-    if change.noise > 0:
-        generator = torch.Generator(image.device).manual_seed(change.noise_seed)
-        image = image + change.noise * torch.randn(image.shape, generator=generator, device=image.device)
-    return image.clamp(0, 1).flip(flips)
-
-
-def change_labels(labels: Tensor, change: ImageChange, flips: tuple[int, ...] = ()) -> Tensor:
-    """The labelmap ``(1, 1, D, H, W)`` of that image under the same change; nearest voxel, 0 from outside."""
-    if change.source_from_target_vox is not None:
-        places = _places(labels, change.source_from_target_vox)
-        index = nearest_index(places, labels.shape[2:])
-        labels = labels.flatten()[index].view(labels.shape) * inside(places, labels.shape[2:])
-    return labels.flip(flips)
-
-
-def nearest_index(places_vox: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Index into a flat array of ``shape`` of the voxel nearest to each of the places ``(1, 3, ...)``."""
-    nearest = [places_vox[0, axis].round().long().clamp(0, size - 1) for axis, size in enumerate(shape)]
-    return (nearest[0] * shape[1] + nearest[1]) * shape[2] + nearest[2]
-
-
-def _places(image: Tensor, matrix: NDArray[np.float64]) -> Tensor:
-    return apply_matrix(matrix, voxel_grid(image.shape[2:], image.device))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from autofuse_engine.configs import Similarity
+from autofuse_engine.losses.label_overlap import label_overlap
 from autofuse_engine.losses.overlap import LEAST_PROBABILITY, focal_dice_from_sums, overlap_sums
 from autofuse_engine.losses.regularity import folding_penalty, kl_divergence, squared_gradient
 from autofuse_engine.losses.similarity import local_ncc, mean_squared_error, mind_ssc
@@ -36,6 +37,8 @@ class Outcome:
         moving_logits: likewise.
         fixed_labels: ``(1, 1, D, H, W)``, integer classes 0..K-1, or None where nobody knows them.
         moving_labels: likewise.
+        overlap_labels: ``(N,)``, the classes whose overlap counts at this step, or None.
+        compares_images: whether the images show the same kind of thing, so that their similarity says something.
     """
 
     fixed: Tensor
@@ -49,6 +52,8 @@ class Outcome:
     moving_logits: Tensor | None = None
     fixed_labels: Tensor | None = None
     moving_labels: Tensor | None = None
+    overlap_labels: Tensor | None = None
+    compares_images: bool = True
 
 
 def objective(outcome: Outcome, config: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
@@ -60,9 +65,10 @@ def objective(outcome: Outcome, config: LossConfig) -> tuple[Tensor, dict[str, T
     weights: dict[str, float | Tensor] = dict(config.weights())
     active = {name for name, weight in config.weights().items() if weight > 0}
     terms: dict[str, Tensor] = {}
-    warped = warp(outcome.moving.float(), outcome.displacement_vox.float())
-    terms["similarity"] = _similarity(config.similarity, config.similarity_radius)(outcome.fixed.float(), warped)
     displacement = outcome.displacement_vox.float()
+    if outcome.compares_images:
+        warped = warp(outcome.moving.float(), displacement)
+        terms["similarity"] = _similarity(config.similarity, config.similarity_radius)(outcome.fixed.float(), warped)
     if "kl" in active and outcome.velocity_log_variance is not None:
         spread = outcome.velocity_log_variance.float()
         terms["kl"] = kl_divergence(outcome.velocity_mean.float(), spread, config.kl_smoothness)
@@ -80,6 +86,9 @@ def objective(outcome: Outcome, config: LossConfig) -> tuple[Tensor, dict[str, T
     if outcome.fixed_logits is not None and outcome.moving_logits is not None:
         wanted = [name for name in SEGMENTATION_TERMS if name in active]
         terms |= segmentation_terms(outcome, wanted)
+    fixed_labels, moving_labels, chosen = outcome.fixed_labels, outcome.moving_labels, outcome.overlap_labels
+    if "label_overlap" in active and fixed_labels is not None and moving_labels is not None and chosen is not None:
+        terms["label_overlap"] = label_overlap(fixed_labels, moving_labels, displacement, chosen)
     terms = {name: value for name, value in terms.items() if name in active}
     total = torch.stack([(weights[name] * value).reshape(()) for name, value in terms.items()]).sum()
     return total, terms

@@ -47,3 +47,9 @@ def apply_matrix(matrix: NDArray[np.float64], coordinates: Tensor) -> Tensor:
 def spacing_of(ras_from_ijk: NDArray[np.float64]) -> NDArray[np.float64]:
     """``(3,)`` lengths of the voxel axes in mm, tensor order (k, j, i)."""
     return np.linalg.norm(ras_from_ijk[:3, :3], axis=0)[::-1].copy()
+
+
+def nearest_index(places_vox: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Index into a flat array of ``shape`` of the voxel nearest to each of the places ``(1, 3, ...)``."""
+    nearest = [places_vox[0, axis].round().long().clamp(0, size - 1) for axis, size in enumerate(shape)]
+    return (nearest[0] * shape[1] + nearest[1]) * shape[2] + nearest[2]
