@@ -28,7 +28,9 @@ def evaluate_command(options: argparse.Namespace) -> int:
     config = config_of(options)
     try:
         with Interruption() as cancelled, ProgressDisplay(quiet=options.quiet) as display:
-            rows = evaluate(config, options.out, report=display, cancelled=cancelled, make_peer=_peer)
+            rows = evaluate(
+                config, options.out, report=display, cancelled=cancelled, make_peer=lambda spec: _peer(spec, config)
+            )
     except KeyboardInterrupt as error:
         text = f"The evaluation was stopped at once. What was finished is in {options.out}; the same command goes on."
         raise CancelledError(text) from error
@@ -69,10 +71,10 @@ def config_of(options: argparse.Namespace) -> EvaluationConfig:
         raise InputError("options-invalid", f"An option is invalid: {error}.", "Correct it and run again.") from error
 
 
-def _peer(spec: MethodSpec) -> Method:
+def _peer(spec: MethodSpec, config: EvaluationConfig) -> Method:
     from autofuse_engine.evaluation_peers import peer_method
 
-    return peer_method(spec)
+    return peer_method(spec, seed=config.seed, threads=config.threads, device=config.device)
 
 
 def _print(folder: Path, files: Sequence[str], failed: Sequence[PairRow]) -> None:

@@ -16,7 +16,7 @@ from autofuse_engine.data.manifest import MANIFEST
 from autofuse_engine.data.pairs import PairCases, PairSampler
 from autofuse_engine.data.prepared import PreparedDataset
 from autofuse_engine.data.volume import Volume
-from autofuse_engine.dataset_configs import SPLITS, Split
+from autofuse_engine.dataset_configs import Split
 from autofuse_engine.errors import InputError
 from autofuse_engine.evaluation_configs import EvaluationConfig, PairChoice
 from autofuse_engine.evaluation_methods import EvaluationPair
@@ -156,8 +156,10 @@ def _choose(
 
 
 def _first_split(dataset: PairCases) -> Split:
-    counts: dict[str, int] = {split: sum(case.split == split for case in dataset.cases) for split in SPLITS}
-    return next((split for split in _SPLITS_IN_TURN if counts[split] > 1), _SPLITS_IN_TURN[0])
+    for split in _SPLITS_IN_TURN:
+        if sum(case.split == split for case in dataset.cases) > 1:
+            return split
+    return _SPLITS_IN_TURN[0]
 
 
 def _first_kind(dataset: PairCases, split: Split, phases: bool) -> PairChoice:
