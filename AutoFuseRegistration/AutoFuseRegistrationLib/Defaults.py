@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import slicer.util
 
+from autofuse_engine import catalog, model_fit
+from autofuse_engine.image_facts import ImageFacts
 from AutoFuseLib import Provenance
 
-from .ParameterNode import AutoFuseRegistrationParameterNode
+from .ParameterNode import AutoFuseRegistrationParameterNode, Similarity
 
 
 def chooseInputs(parameters: AutoFuseRegistrationParameterNode) -> None:
@@ -29,6 +32,30 @@ def chooseInputs(parameters: AutoFuseRegistrationParameterNode) -> None:
             volume = getattr(parameters, f"{side}Volume")
             if volume is not None and getattr(parameters, f"{side}Segmentation") is None:
                 setattr(parameters, f"{side}Segmentation", _segmentationOf(volume, parameters))
+
+
+def likelyModel(
+    parameters: AutoFuseRegistrationParameterNode, entries: Iterable[catalog.CatalogEntry]
+) -> model_fit.Choice | None:
+    """What the automatic choice will probably come to, by names, spacing and field of view; None without two volumes.
+
+    The engine measures the images themselves when the run begins, and may decide otherwise.
+    """
+    facts = tuple(imageFacts(volume) for volume in (parameters.fixedVolume, parameters.movingVolume))
+    if any(image is None for image in facts):
+        return None
+    oneModality = parameters.similarity is not Similarity.MIND
+    return model_fit.choose(entries, lambda card: facts, one_modality=oneModality)
+
+
+def imageFacts(volume: Any) -> ImageFacts | None:
+    """What a volume node tells without a look at its voxels; None without an image."""
+    if volume is None or volume.GetImageData() is None:
+        return None
+    spacing = tuple(volume.GetSpacing())
+    size = volume.GetImageData().GetDimensions()
+    fieldOfView = tuple(side * count for side, count in zip(spacing, size, strict=True))
+    return ImageFacts(name=volume.GetName(), spacing_mm=spacing, field_of_view_mm=fieldOfView)
 
 
 def _candidates() -> list[Any]:

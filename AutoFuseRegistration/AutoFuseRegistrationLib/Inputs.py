@@ -12,7 +12,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from autofuse_engine import catalog
-from autofuse_engine.configs import RegistrationConfig
+from autofuse_engine.configs import AUTOMATIC_MODEL, NO_MODEL, RegistrationConfig
 from autofuse_engine.errors import InputError, ModelError
 from AutoFuseLib import Masks, Segmentations, Volumes
 from AutoFuseLib.Geometry import Grid
@@ -152,11 +152,11 @@ def reasonNotReady(parameters: AutoFuseRegistrationParameterNode | None) -> str:
     if parameters.initialAlignment is InitialAlignment.TRANSFORM and parameters.initialTransform is None:
         return _("Choose the linear transform that the alignment starts from, or another initial alignment.")
     try:
-        if parameters.model != "none":
+        if parameters.model not in (AUTOMATIC_MODEL, NO_MODEL):
             catalog.find(parameters.model)
     except ModelError as error:
         return f"{error.text} {error.hint}"
-    if parameters.model == "none" and parameters.refinementSteps == 0 and parameters.samples > 0:
+    if parameters.model == NO_MODEL and parameters.refinementSteps == 0 and parameters.samples > 0:
         return _("Uncertainty needs a model: choose one, or set the uncertainty samples to 0.")
     return ""
 

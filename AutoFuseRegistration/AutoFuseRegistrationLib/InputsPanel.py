@@ -8,13 +8,13 @@ from typing import Any
 import slicer.util
 from slicer.i18n import tr as _
 
-from autofuse_engine import catalog
+from autofuse_engine import catalog, model_fit
 from autofuse_engine.class_names import class_names
+from autofuse_engine.configs import AUTOMATIC_MODEL, NO_MODEL
 
-from . import GuidingSegments
+from . import Defaults, GuidingSegments
 from .ParameterNode import AutoFuseRegistrationParameterNode, InitialAlignment
 
-NO_MODEL = "none"
 AUTOMATIC = "auto"
 
 
@@ -91,12 +91,12 @@ class InputsPanel:
                 self._fillSegments(side)
         finally:
             self._filling = False
-        self._showModel(parameters.model)
+        self._showModel(parameters)
         self._showGuidance(parameters)
         fromTransform = parameters.initialAlignment is InitialAlignment.TRANSFORM
         for widget in (self._ui.initialTransformLabel, self._ui.initialTransformSelector):
             widget.visible = fromTransform
-        hasModel = parameters.model != NO_MODEL
+        hasModel = self._modelOf(parameters) != NO_MODEL
         for widget in (self._ui.samplesLabel, self._ui.samplesBox):
             widget.visible = hasModel
         self._ui.smoothnessSlider.enabled = parameters.refinementSteps != 0
@@ -106,16 +106,19 @@ class InputsPanel:
 
     def _fillModels(self) -> None:
         self._entries = {entry.name: entry for entry in self._models()}
-        texts = {NO_MODEL: _("None (refinement only)")}
+        texts = {AUTOMATIC_MODEL: _("Automatic: by the images"), NO_MODEL: _("None (refinement only)")}
         for name, entry in self._entries.items():
             title = entry.card.title if entry.card and entry.card.title else name
             texts[name] = _("{title} (cannot be used)").format(title=title) if entry.problem else title
         self._fill(self._ui.modelBox, texts)
 
-    def _showModel(self, name: str) -> None:
+    def _showModel(self, parameters: AutoFuseRegistrationParameterNode) -> None:
+        name = parameters.model
         entry = self._entries.get(name)
         if name == NO_MODEL:
             text = ""
+        elif name == AUTOMATIC_MODEL:
+            text = self._describeAutomatic(parameters)
         elif entry is None:
             text = _("The model {name} is not on this computer.").format(name=name)
         elif entry.card is None:
@@ -149,6 +152,24 @@ class InputsPanel:
             "The model takes these segments for granted instead of segmenting them itself: {segments}. "
             "Their Dice is then no independent judge of the result."
         ).format(segments=", ".join(words[sides].format(name=name) for name, sides in found.items()))
+
+    def _modelOf(self, parameters: AutoFuseRegistrationParameterNode) -> str:
+        """The model that is chosen, or which the automatic choice will probably come to."""
+        if parameters.model != AUTOMATIC_MODEL:
+            return parameters.model
+        choice = Defaults.likelyModel(parameters, self._entries.values())
+        return NO_MODEL if choice is None else choice.model
+
+    def _describeAutomatic(self, parameters: AutoFuseRegistrationParameterNode) -> str:
+        choice = Defaults.likelyModel(parameters, self._entries.values())
+        if choice is None:
+            return _("The model that fits both volumes is chosen when the run begins; none, if none fits.")
+        if choice.model == NO_MODEL:
+            return _("No model, refinement only: {reason}.").format(reason=choice.reason)
+        entry = self._entries[choice.model]
+        title = (entry.card.title if entry.card else "") or choice.model
+        text = _("Probably {title}; the images decide when the run begins.").format(title=title)
+        return f"{text}\n{describeModel(entry)}"
 
     def _modelChosen(self, index: int) -> None:
         if self._parameters is not None and not self._filling and index >= 0:
@@ -215,6 +236,13 @@ def describeModel(entry: catalog.CatalogEntry) -> str:
     if use.spacing_mm is not None:
         facts.append(_("trained at {spacing:g} mm").format(spacing=use.spacing_mm))
     lines = [", ".join(fact for fact in facts if fact)]
+    spacings = model_fit.spacing_range_mm(card)
+    if spacings is not None:
+        lines.append(_("For voxels of {low:.2g} to {high:.2g} mm.").format(low=spacings[0], high=spacings[1]))
+    if card.training_range is not None:
+        volumes = card.training_range.foreground_ml
+        text = _("For images that show {low:.0f} to {high:.0f} ml.")
+        lines.append(text.format(low=volumes[0], high=volumes[-1]))
     if card.not_for:
         lines.append(_("Not for: {uses}.").format(uses="; ".join(card.not_for)))
     if card.licence:

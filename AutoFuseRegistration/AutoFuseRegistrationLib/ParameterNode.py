@@ -64,7 +64,7 @@ class AutoFuseRegistrationParameterNode:
     """Inputs, choices and output nodes of one registration.
 
     Output nodes that are None are made when the result arrives. ``refinementSteps`` -1 and ``spacingMm`` 0 leave the
-    choice to the engine. ``model`` is a name of the catalog or "none"; ``device`` is "auto", "cpu" or "cuda:N".
+    choice to the engine. ``model`` is a name of the catalog, "auto" or "none"; ``device`` is "auto", "cpu" or "cuda:N".
     A mask is a labelmap volume, or the segment ``...MaskSegmentId`` of a segmentation. ``guideBySegmentations`` counts
     where the model can be guided.
     """

@@ -78,7 +78,7 @@ def test_the_job_says_what_the_panel_says(registration):
     assert job == "register"
     config = spec["config"]
     wanted = {"initial": "rigid", "similarity": "mind", "refinement_steps": 12, "smoothness": 2.5, "spacing_mm": 1.5,
-              "device": "cpu", "seed": 17, "model": "none", "samples": 0}  # fmt: skip
+              "device": "cpu", "seed": 17, "model": "auto", "samples": 0}  # fmt: skip
     assert {name: config[name] for name in wanted} == wanted
     assert spec["fixed"]["name"] == "CT day 1"
     registration.finish()
