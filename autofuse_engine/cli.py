@@ -17,6 +17,7 @@ from autofuse_engine.dataset_arguments import add_dataset_commands
 from autofuse_engine.errors import AutoFuseError, CancelledError, InputError
 from autofuse_engine.evaluation_arguments import add_evaluation_command
 from autofuse_engine.model_arguments import add_card_commands
+from autofuse_engine.reproduction_arguments import add_reproduction_command
 from autofuse_engine.terminal import make_streams_safe, print_error
 from autofuse_engine.training_arguments import add_training_commands, with_run_command
 
@@ -97,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_dataset_commands(commands, add)
     add_training_commands(commands, add)
     add_evaluation_command(commands, add)
+    add_reproduction_command(commands, add)
     add(commands, "networks", _networks, "List the network architectures with their numbers of parameters.")
     made = add(commands, "demo", _demo, "Generate a pair of images, register it, and show the result.")
     made.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo")

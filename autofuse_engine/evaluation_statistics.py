@@ -217,7 +217,8 @@ def signed_rank_p(differences: Sequence[float]) -> float:
     remaining = [rounded for value in differences if (rounded := round(value, 12)) != 0]
     if not remaining:
         return 1.0
-    return min(1.0, float(wilcoxon(remaining, alternative="two-sided").pvalue))
+    result: Any = wilcoxon(remaining, alternative="two-sided")
+    return min(1.0, float(result.pvalue))
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -33,7 +33,7 @@ def overlapping(figure) -> list[tuple[str, str]]:
     ticks = [tick for axis in (axes.xaxis, axes.yaxis) for tick in axis.get_major_ticks()
              if min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())]  # fmt: skip
     texts = [text for tick in ticks for text in (tick.label1, tick.label2) if text.get_visible() and text.get_text()]
-    texts += [axes.xaxis.label, *figure.texts]
+    texts += [text for text in (axes.xaxis.label, *figure.texts) if text.get_text()]
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
     whole = figure.bbox
     out = [(name, "edge") for name, box in boxes
