@@ -15,16 +15,16 @@ _BODY_PARTS: Mapping[str, tuple[str, ...]] = {
     "abdomen": ("abdomen", "abdominal", "liver", "kidney", "kidneys", "pancreas", "spleen", "leber"),
     "pelvis": ("pelvis", "prostate", "bladder", "uterus", "becken"),
     "spine": ("spine", "vertebra", "vertebrae", "lumbar", "cspine", "lspine"),
-    "limb": ("knee", "hip", "shoulder", "ankle", "wrist", "leg", "arm", "knie"),
+    "limb": ("knee", "shoulder", "ankle", "wrist", "femur", "knie"),
 }
 _INSIDE: Mapping[str, str] = {"hippocampus": "brain", "heart": "chest"}
 _MODALITIES: Mapping[str, tuple[str, ...]] = {
     "CT": ("ct", "cta", "cbct"),
-    "PT": ("pt", "pet", "suv", "fdg"),
-    "US": ("us", "ultrasound", "sonography"),
+    "PT": ("pet", "suv", "fdg"),
+    "US": ("ultrasound", "sonography"),
     "MR": ("mr", "mri", "mra", "dwi", "adc", "swi"),
     "MR T1": ("t1", "t1w", "mprage", "mp2rage", "spgr"),
-    "MR T2": ("t2", "t2w", "flair", "pd", "pdw"),
+    "MR T2": ("t2", "t2w", "flair", "pdw"),
 }
 
 
@@ -42,9 +42,13 @@ def body_parts(text: str) -> frozenset[str]:
 
 
 def modalities(text: str) -> frozenset[str]:
-    """Standard words of the modalities that a text names, such as ``CT`` or ``MR T1``; empty where it names none."""
+    """Standard words of the modalities that a text names, such as ``CT`` or ``MR T1``; empty where it names none.
+
+    Words that mean other things too, such as ``pt`` and ``us``, are left out on purpose.
+    """
     words = words_of(text)
-    return frozenset(kind for kind, names in _MODALITIES.items() if words & set(names))
+    found = {kind for kind, names in _MODALITIES.items() if words & set(names)}
+    return frozenset(found - {"MR"} if found & {"MR T1", "MR T2"} else found)
 
 
 def contradicts_body_part(text: str, body_part: str) -> bool:
