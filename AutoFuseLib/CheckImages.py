@@ -129,6 +129,11 @@ class CheckImages:
             self._hidden[role] = CheckVolumes.newHiddenVolume(f"AutoFuse {role}")
         return self._hidden[role]
 
+    def refresh(self, result: ResultNodes) -> None:
+        """The nodes of the result have new content: what was computed from them is dropped."""
+        self._result = result
+        self._resampled.clear()
+
     def forget(self) -> None:
         """Remove the hidden nodes and drop the arrays."""
         self._resampled.clear()

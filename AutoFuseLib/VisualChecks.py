@@ -150,6 +150,20 @@ class VisualChecks:
                     return
             self._lookAtDeformation()
 
+    def refreshSteps(self, result: ResultNodes) -> Steps[None]:
+        """The nodes of the result have new content: show it in the way that is shown, if one is.
+
+        Args:
+            result: the same fixed and moving image, and what is known of them now.
+        """
+        self._result = result
+        self._images.refresh(result)
+        if self._kind is not None:
+            if self.available(self._kind):
+                self.hide()
+            else:
+                yield from self.showSteps(self._kind)
+
     def setAfter(self, after: bool) -> None:
         """Show the registered or the original state; see the class for what that means for each kind."""
         exhaust(self.setAfterSteps(after))

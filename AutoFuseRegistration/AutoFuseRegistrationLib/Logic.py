@@ -16,7 +16,7 @@ from autofuse_engine.events import Event, Result
 from AutoFuseLib import Dependencies, WorkerProcess
 from AutoFuseLib.ResultNodes import ResultNodes
 
-from . import Inputs, Outputs
+from . import Inputs, Outputs, Repetition
 from .ParameterNode import AutoFuseRegistrationParameterNode
 from .Run import Run, State
 
@@ -47,6 +47,7 @@ class AutoFuseRegistrationLogic(ScriptedLoadableModuleLogic):
         self.run: Run | None = None
         self._worker = worker
         self._ownsPackages = worker is None
+        self._origins: dict[str, Repetition.Origin] = {}
 
     # ------------------------------------------------------------------------------------------------ for the widget
 
@@ -75,21 +76,55 @@ class AutoFuseRegistrationLogic(ScriptedLoadableModuleLogic):
         Raises:
             AutoFuseError: if a choice is missing or cannot be used, or if another registration runs.
         """
+        self._requireIdle()
+        inputs, outputs = Inputs.gather(parameters), Outputs.requested(parameters)
+        origin = Repetition.Origin.of(inputs)
+
+        def told(run: Run) -> None:
+            if run.state is State.DONE:
+                _enterOutputs(parameters, run.result)
+                self._origins[run.result.transform.GetID()] = origin
+            listener(run)
+
+        self.run = Run(self.worker, inputs, outputs, told)
+        return self.run
+
+    def repeat(self, result: ResultNodes, smoothness: float, listener: Callable[[Run], None]) -> Run:
+        """Begin the registration of a result once more, with another smoothness, into the same nodes.
+
+        The result stays as it is until the new one is complete.
+
+        Args:
+            result: made by this object since the scene was opened.
+            smoothness: 0.1 to 10.
+            listener: called after every change of the run.
+
+        Raises:
+            InputError: ``repeat-impossible`` where :meth:`reasonNotToRepeat` says why, ``already-running``.
+        """
+        self._requireIdle()
+        if reason := self.reasonNotToRepeat(result):
+            raise InputError("repeat-impossible", reason, _("Register again."))
+        origin = self._origins[result.transform.GetID()]
+        self.run = Run(self.worker, *Repetition.repeated(result, origin, smoothness), listener)
+        return self.run
+
+    def reasonNotToRepeat(self, result: ResultNodes) -> str:
+        """Why a result cannot be computed anew, as a sentence; empty if it can."""
+        return Repetition.reasonNot(result, self._origins.get(result.transform.GetID() or ""))
+
+    def forget(self) -> None:
+        """The scene goes, and what its results came from."""
+        self.stop()
+        self._origins.clear()
+
+    def _requireIdle(self) -> None:
         if self.run is not None and self.run.active:
             raise InputError(
                 "already-running",
                 _("A registration is already running."),
                 _("Wait for its end, or cancel it first."),
             )
-        inputs, outputs = Inputs.gather(parameters), Outputs.requested(parameters)
-
-        def told(run: Run) -> None:
-            if run.state is State.DONE:
-                _enterOutputs(parameters, run.result)
-            listener(run)
-
-        self.run = Run(self.worker, inputs, outputs, told)
-        return self.run
 
     def stop(self) -> None:
         """Drop the current run without a word; for the end of the scene or of the module."""

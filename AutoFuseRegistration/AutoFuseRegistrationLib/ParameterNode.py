@@ -85,7 +85,7 @@ class AutoFuseRegistrationParameterNode:
     initialTransform: vtkMRMLLinearTransformNode
     similarity: Similarity = Similarity(DEFAULTS.similarity)
     refinementSteps: Annotated[int, WithinRange(AUTOMATIC_STEPS, 500)] = AUTOMATIC_STEPS
-    smoothness: Annotated[float, WithinRange(0.1, 10.0), Decimals(1), SingleStep(0.1)] = DEFAULTS.smoothness
+    smoothness: Annotated[float, WithinRange(0.1, 10.0), Decimals(2), SingleStep(0.1)] = DEFAULTS.smoothness
     spacingMm: Annotated[float, WithinRange(AUTOMATIC_SPACING, 20.0), Decimals(2), SingleStep(0.25)] = AUTOMATIC_SPACING
     samples: Annotated[int, WithinRange(0, 64)] = DEFAULTS.samples
     device: str = DEFAULTS.device

@@ -30,12 +30,14 @@ _OPACITY_OF = ("blend", "jacobian", "uncertainty")
 class ResultsPanel:
     """Shows one result of the scene; the visual checks act on it and give the views back afterwards."""
 
-    def __init__(self, ui: Any, resourcePath: Callable[[str], str]) -> None:
+    def __init__(self, ui: Any, resourcePath: Callable[[str], str], shown: Callable[[], None]) -> None:
         """
         Args:
             ui: the widgets by name.
             resourcePath: path of a file in the module's resources.
+            shown: called when another result is shown, or none.
         """
+        self._shown: Callable[[], None] = _nothing
         self._ui = ui
         self.result: ResultNodes | None = None
         self.checks: VisualChecks | None = None
@@ -56,6 +58,7 @@ class ResultsPanel:
         ui.showPlotButton.connect("clicked()", self._showPlot)
         ui.showPlotButton.toolTip = GatePlot.tooltip()
         self._show(None)
+        self._shown = shown
 
     # ------------------------------------------------------------------------------------------------ which result
 
@@ -65,6 +68,16 @@ class ResultsPanel:
         self._select(result.transform)
         self._show(result)
         self._startCheck(_SHOWN_FIRST)
+
+    def refresh(self, result: ResultNodes) -> None:
+        """The shown result was computed anew, into its own nodes: figures and the visual check that is on follow."""
+        if self.result is None or self.result.transform is not result.transform:
+            return
+        self.result = result
+        self._apply.setResult(result)
+        self._export.setResult(result)
+        self._showFigures(result)
+        self._do(self.checks.refreshSteps(result))
 
     def showNewest(self, results: list[ResultNodes]) -> None:
         """Offer the last of the results of a scene that was loaded, without touching the views."""
@@ -109,13 +122,18 @@ class ResultsPanel:
         ui, there = self._ui, result is not None
         for widget in (ui.beforeButton, ui.afterButton, ui.applyToGroup, ui.exportGroup):
             widget.enabled = there
+        self._showFigures(result)
+        self._showAfter(True)
+        self._showCheck()
+        self._shown()
+
+    def _showFigures(self, result: ResultNodes | None) -> None:
+        ui, there = self._ui, result is not None
         ui.showTableButton.enabled = there and result.table is not None
         ui.showPlotButton.visible = there and result.gatePlot is not None
         ui.verdictLabel.text = verdictText(result.report) if there else _("Register two volumes to see a result here.")
         ui.figuresLabel.text = figuresText(result.report, result.segmentNames) if there else ""
         ui.figuresLabel.visible = there
-        self._showAfter(True)
-        self._showCheck()
 
     # ------------------------------------------------------------------------------------------------ visual checks
 
@@ -223,6 +241,10 @@ class ResultsPanel:
         if self._previousLayout is not None:
             slicer.app.layoutManager().setLayout(self._previousLayout)
             self._previousLayout = None
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def verdictText(report: Any) -> str:

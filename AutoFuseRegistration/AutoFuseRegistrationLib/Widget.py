@@ -8,19 +8,21 @@ from typing import Any
 import slicer
 import slicer.util
 import vtk
+from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from autofuse_engine.errors import AutoFuseError
 from AutoFuseLib import Dependencies
 
-from . import Defaults, Inputs
+from . import Defaults, Inputs, Repetition
 from .InputsPanel import InputsPanel
 from .Logic import AutoFuseRegistrationLogic
 from .ParameterNode import AutoFuseRegistrationParameterNode
 from .ResultsPanel import ResultsPanel
 from .Run import Run, State
 from .RunPanel import RunPanel
+from .SmoothnessPanel import SmoothnessPanel
 
 
 class AutoFuseRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -46,13 +48,15 @@ class AutoFuseRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.logic = AutoFuseRegistrationLogic()
         self.inputs = InputsPanel(self.ui, self.logic.models)
         self.runPanel = RunPanel(self.ui, self.onRegister, self.onCancel, self.onFinishEarly)
-        self.results = ResultsPanel(self.ui, self.resourcePath)
+        self.smoothness = SmoothnessPanel(self.ui, self.onSmoothness, self.onCancel)
+        self.results = ResultsPanel(self.ui, self.resourcePath, self.onResultShown)
         self.ui.deviceButton.connect("clicked()", self.onFindDevices)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
         slicer.app.connect("aboutToQuit()", self.onAboutToQuit)
         self.initializeParameterNode()
 
@@ -61,6 +65,7 @@ class AutoFuseRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         slicer.app.disconnect("aboutToQuit()", self.onAboutToQuit)
         self.logic.stop()
         self.results.cleanup()
+        self.smoothness.cleanup()
         self.runPanel.cleanup()
         self.setParameterNode(None)
         self.removeObservers()
@@ -68,10 +73,12 @@ class AutoFuseRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def enter(self) -> None:
         """The user opened the module."""
         self.initializeParameterNode()
+        self._showWhetherToRepeat()
 
     def exit(self) -> None:
         """The user went to another module; a run goes on, and the views are given back."""
         self.results.hideChecks()
+        self.onResultShown()
         self.setParameterNode(None)
 
     def onReload(self) -> None:
@@ -91,7 +98,8 @@ class AutoFuseRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
         """The scene goes: so does a run, without a word."""
-        self.logic.stop()
+        self.logic.forget()
+        self.smoothness.hide()
         self.results.forget()
         self.setParameterNode(None)
         self.runPanel.showIdle()
@@ -118,6 +126,11 @@ class AutoFuseRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             import qt
 
             qt.QTimer.singleShot(0, self._chooseInputs)
+
+    def onNodeRemoved(self, caller: Any, event: Any) -> None:
+        """A node was deleted: it may be one that the shown result came from."""
+        if not slicer.mrmlScene.IsClosing():
+            self._showWhetherToRepeat()
 
     def _chooseInputs(self) -> None:
         if self._parameters is not None:
@@ -157,6 +170,52 @@ class AutoFuseRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self.runPanel.showError(error, None)
             return
         self.inputs.setEnabled(False)
+        self._showWhetherToRepeat()
+
+    def onResultShown(self) -> None:
+        """Another result is shown, or none, or the shown one was computed anew: so says the slider of smoothness."""
+        result = self.results.result
+        if self.smoothness.isRunning:
+            return
+        if result is None or not Repetition.hasEffect(result.report):
+            self.smoothness.hide()
+        else:
+            self.smoothness.show(Repetition.smoothnessOf(result.report), self._reasonNotToRepeat(result))
+
+    def _showWhetherToRepeat(self) -> None:
+        if self.results.result is not None and not self.smoothness.isRunning:
+            self.smoothness.setReason(self._reasonNotToRepeat(self.results.result))
+
+    def _reasonNotToRepeat(self, result: Any) -> str:
+        if self.logic.run is not None and self.logic.run.active:
+            return _("A registration runs: wait for its end.")
+        return self.logic.reasonNotToRepeat(result)
+
+    def onSmoothness(self, smoothness: float) -> None:
+        """The slider of smoothness was let go: the shown result is computed anew, or it is said why not."""
+        try:
+            run = self.logic.repeat(self.results.result, smoothness, self.onRepeated)
+        except AutoFuseError as error:
+            self.onResultShown()
+            self.runPanel.showIdle(error.text)
+            return
+        if self._parameters is not None:
+            self._parameters.smoothness = smoothness
+        self.inputs.setEnabled(False)
+        self.runPanel.show(run, self._logPath)
+        self.smoothness.showRun(run)
+
+    def onRepeated(self, run: Run) -> None:
+        """The run that computes a result anew changed."""
+        self.runPanel.show(run, self._logPath)
+        if not run.active:
+            self.inputs.setEnabled(True)
+            self._onChoice()
+            if run.state is State.DONE:
+                self.results.refresh(run.result)
+        self.smoothness.showRun(run)
+        if not run.active and not self.smoothness.isRunning:
+            self.onResultShown()
 
     def onCancel(self) -> None:
         """Cancel was pressed."""
@@ -188,6 +247,7 @@ class AutoFuseRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def onRun(self, run: Run) -> None:
         """The run changed."""
         self.runPanel.show(run, self._logPath)
+        self._showWhetherToRepeat()
         if run.active:
             return
         self.inputs.setEnabled(True)
