@@ -1,14 +1,17 @@
-"""What all tests share: one thread for torch, so that small tests stay fast, and an honest exit code."""
+"""What all tests share: one thread for torch, no models of the user, and an honest exit code."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+os.environ["AUTOFUSE_MODELS"] = str(Path(tempfile.gettempdir()) / "autofuse-tests-know-no-models")
 
 _SESSION: pytest.StashKey[pytest.Session] = pytest.StashKey()
 

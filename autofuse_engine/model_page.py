@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -171,7 +172,13 @@ def _validation_row(row: MethodFigures, labels: Iterable[str]) -> tuple[str, ...
 
 def _limits(card: ModelCard) -> str:
     texts = [f"- {text}" for text in card.known_failures]
-    return "\n".join(["## Known failures", "", *texts]) if texts else ""
+    shown = [f"![{name}]({name})" for name in pictures(card)]
+    return "\n\n".join(["## Known failures", "\n".join(texts), *shown]) if texts else ""
+
+
+def pictures(card: ModelCard) -> list[str]:
+    """File names of the pictures that the known failures name; they lie beside the page."""
+    return [word for text in card.known_failures for word in re.findall(r"[\w.-]+\.png", text)]
 
 
 def _files(card: ModelCard) -> str:
