@@ -88,14 +88,16 @@ def _from_prepared(dataset: PreparedDataset, config: EvaluationConfig) -> Evalua
     phases = any(case.frame is not None for case in dataset.cases)
     pairs, warnings = _choose(dataset, phases, config)
     grid = np.array(dataset.manifest.grid_ras_from_ijk)
+    low, high = dataset.preprocessing.intensity_window or (0.0, 1.0)
 
     def read(fixed: str, moving: str) -> EvaluationPair:
         images, labels = [], []
         for name in (fixed, moving):
             index = dataset.index_of(name)
-            values = dataset.labelmap(index)
-            images.append(Volume(array=dataset.image(index), ras_from_ijk=grid, name=name))
-            labels.append(None if values is None else Volume(array=np.array(values), ras_from_ijk=grid, name=name))
+            found = dataset.labelmap(index)
+            values = low + dataset.image(index) * np.float32(high - low)  # a model applies its window again
+            images.append(Volume(array=values, ras_from_ijk=grid, name=name))
+            labels.append(None if found is None else Volume(array=np.array(found), ras_from_ijk=grid, name=name))
         return _pair(images, labels)
 
     return EvaluationData(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from autofuse_engine.data.files import write_volume
+from autofuse_engine.data.manifest import write_manifest
 from autofuse_engine.data.pairs import PairSampler
+from autofuse_engine.data.preprocessing import normalised
 from autofuse_engine.errors import AutoFuseError
 from autofuse_engine.evaluation_configs import EvaluationConfig, parse_methods
 from autofuse_engine.evaluation_data import EvaluationData, open_data
@@ -44,6 +47,15 @@ class TestPreparedDataset:
         assert pair.moving_labels is not None
         assert np.array_equal(pair.moving_labels.array, np.array(dataset.labelmap(dataset.index_of(moving))))
         assert np.array_equal(pair.initial_ras, np.eye(4))
+
+    def test_images_that_passed_a_window_are_back_in_it_so_that_a_model_can_apply_it(self, tmp_path: Path) -> None:
+        dataset = make_prepared(tmp_path, train=0, validation=2)
+        window = replace(dataset.preprocessing, intensity_window=(-900.0, 300.0))
+        write_manifest(tmp_path, replace(dataset.manifest, preprocessing=window))
+        pair = opened(tmp_path, pairs=1).readers["case-1", "case-0"]()
+        again = normalised(pair.fixed.array, window.intensity_percentiles, window.intensity_window)
+        assert pair.fixed.array.min() < -800
+        assert np.abs(again - dataset.image(1)).max() < 1e-5
 
     def test_listed_pairs_come_first_and_whole(self, tmp_path: Path) -> None:
         listed = (("case-4", "case-3"), ("case-3", "case-5"))
