@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, TypeVar
 
+from autofuse_engine.configs import AUTOMATIC_MODEL
 from autofuse_engine.errors import AutoFuseError, FileError
 from autofuse_engine.events import Event, Metric, Progress, Warning, finite
 from autofuse_engine.verdict import judge
@@ -228,6 +229,9 @@ def _fact_table(report: Mapping[str, Any]) -> Any:
         rows.append(("peak memory (GiB)", f"{memory:.2f}"))
     origin = report.get("provenance", {})
     rows += [(name, str(origin[name])) for name in ("model", "device", "seed") if origin.get(name) is not None]
+    choice = report.get("model_choice") or {}
+    if choice.get("asked") == AUTOMATIC_MODEL:
+        rows.append(("why this model", str(choice.get("reason"))))
     return table(("fact", "value"), rows)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from autofuse_engine import cli
 from autofuse_engine.events import Progress, Warning
-from autofuse_engine.terminal import ProgressDisplay, scaled
+from autofuse_engine.terminal import ProgressDisplay, print_result, scaled
 
 
 def test_output_survives_a_console_with_a_small_code_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +53,12 @@ def test_a_terminal_gets_a_bar_and_a_log_file_one_line_a_stage() -> None:
     assert "refinement" in terminal.getvalue()
     assert "careful [x]" in terminal.getvalue()
     assert "\x1b[" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(("asked", "shown"), [("auto", True), ("brain", False)])
+def test_the_reason_for_a_model_is_shown_where_the_choice_was_automatic(
+    asked: str, shown: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice = {"asked": asked, "used": "brain", "reason": "it fits"}
+    print_result({"model_choice": choice, "provenance": {"model": "brain"}}, {}, "a registered to b")
+    assert ("it fits" in capsys.readouterr().out) is shown
