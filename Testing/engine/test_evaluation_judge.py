@@ -91,13 +91,16 @@ class TestRegularity:
         assert figures["folding_percent"] == pytest.approx(10.0)
         assert figures["sd_log_jacobian"] == pytest.approx(np.log(expected.clip(1e-9, 1e9)).std())
 
-    def test_only_the_mask_counts_for_the_spread_and_every_cell_for_folds(self) -> None:
+    @pytest.mark.parametrize(("masked", "inner"), [(4, [1, 1, 1, 1]), (5, [1, 1, 1, 1, 1e-9])])
+    def test_the_spread_is_that_of_cells_whose_lower_corner_is_masked_and_folds_are_those_of_all(
+        self, masked: int, inner: list[float]
+    ) -> None:
         displacement = np.zeros(SHAPE[2])
         displacement[5:] = -1.5
         mask = np.zeros(SHAPE, np.uint8)
-        mask[:, :, :4] = 1
+        mask[:, :, :masked] = 1
         figures = PairJudge(pair_with(fixed_mask=volume(mask)), seed=0).regularity(along_i(displacement))
-        assert figures["sd_log_jacobian"] == pytest.approx(0.0, abs=1e-9)
+        assert figures["sd_log_jacobian"] == pytest.approx(np.log(inner).std(), abs=1e-9)
         assert figures["folding_count"] == 8 * 13
 
 
