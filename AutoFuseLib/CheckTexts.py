@@ -24,6 +24,16 @@ def title(kind: str) -> str:
         "contours": _("Contours"),
         "jacobian": _("Jacobian"),
         "uncertainty": _("Uncertainty"),
+        "regularity": _("Smoothness weight"),
+    }[kind]
+
+
+def absent(kind: str) -> str:
+    """Why a result may lack the volume that a kind shows, as a sentence."""
+    return {
+        "jacobian": _("This result has no Jacobian map."),
+        "uncertainty": _("This result has no uncertainty: it comes from a model that predicts one."),
+        "regularity": _("This result has no weight of smoothness: it comes from a model that learns one."),
     }[kind]
 
 
@@ -52,6 +62,10 @@ def tooltip(kind: str) -> str:
             "smaller, white: unchanged, yellow: folded, where no tissue can go."
         ),
         "uncertainty": _("Standard deviation of the displacement that the model states for each place."),
+        "regularity": _(
+            "How much smoothness counts at each place, as the model has learned it. Bright (1): kept smooth; dark "
+            "(towards 0): free to bend or slide."
+        ),
     }[kind]
 
 
@@ -82,6 +96,8 @@ def caption(
         )
     if kind == "uncertainty":
         return _("Standard deviation of the displacement on {fixed}, mm").format(fixed=fixed)
+    if kind == "regularity":
+        return _("Weight of smoothness on {fixed}: 1 kept smooth, towards 0 free to bend").format(fixed=fixed)
     if sizes is None:
         return state
     if kind == "grid":

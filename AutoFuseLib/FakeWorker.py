@@ -23,6 +23,7 @@ class FakeWorker:
             lie on one grid, along which the shift is a whole number of voxels.
         jobs: name and spec of every job, in the order of arrival.
         calls: of ``cancel`` and ``finish``: name and job id.
+        images: further images on the fixed grid, by their name in the protocol, that every result has.
         automatic: whether registrations are answered by themselves at the next turn of the event loop.
     """
 
@@ -34,6 +35,7 @@ class FakeWorker:
         self.automatic = automatic
         self.jobs: list[tuple[str, Mapping[str, Any]]] = []
         self.calls: list[tuple[str, int]] = []
+        self.images: dict[str, NDArray] = {}
         self.stopped = False
         self._callbacks: dict[int, tuple[Told, Told]] = {}
 
@@ -101,6 +103,7 @@ class FakeWorker:
         arrays["jacobian"] = np.ones(arrays["warped"].shape, np.float32)
         length = float(np.linalg.norm(self.shiftMm))
         arrays["displacement_magnitude"] = np.full(arrays["warped"].shape, length, np.float32)
+        arrays |= self.images
         files = {name: folder / f"{name}.npy" for name in arrays}
         for name, path in files.items():
             np.save(path, arrays[name])

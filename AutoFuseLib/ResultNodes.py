@@ -31,6 +31,7 @@ class ResultNodes:
     jacobian: Any = None
     magnitude: Any = None
     uncertainty: Any = None
+    regularity: Any = None
     table: Any = None
     gatePlot: Any = None
     report: Mapping[str, Any] = field(default_factory=dict)

@@ -28,9 +28,10 @@ from AutoFuseLib.OverlayDisplay import OverlayDisplay
 from AutoFuseLib.ResultNodes import ResultNodes
 from AutoFuseLib.Steps import Steps, exhaust
 
-KINDS = ("blend", "flicker", "checkerboard", "difference", "grid", "arrows", "contours", "jacobian", "uncertainty")
+KINDS = ("blend", "flicker", "checkerboard", "difference", "grid", "arrows", "contours", "jacobian", "uncertainty",
+         "regularity")  # fmt: skip
 DEFORMATION = ("grid", "arrows", "contours")
-OVERLAYS = ("jacobian", "uncertainty")
+OVERLAYS = ("jacobian", "uncertainty", "regularity")
 COMPUTED = ("checkerboard", "difference")
 
 DIFFERENCE_REACH = 0.5
@@ -44,7 +45,8 @@ class VisualChecks:
 
     "After" shows the warped image. "Before" shows the moving image where it lay: under its own parent transforms, but
     without the result's transform should the user have put it there. Of the kinds that show the deformation itself
-    (grid, arrows, contours, Jacobian, uncertainty), "before" hides it and shows the moving image alone.
+    (grid, arrows, contours, Jacobian, uncertainty, smoothness weight), "before" hides it and shows the moving image
+    alone.
     """
 
     KINDS = KINDS
@@ -54,7 +56,7 @@ class VisualChecks:
         self._result = result
         self._kind: str | None = None
         self._after = True
-        self._opacity = {"blend": 0.5} | {"jacobian": 0.65, "uncertainty": 0.6}
+        self._opacity = {"blend": 0.5} | {"jacobian": 0.65, "uncertainty": 0.6, "regularity": 0.6}
         self._squareMm: float | None = None
         self._flickerMs = _FLICKER_MS
         self._timer: Any = None
@@ -94,8 +96,7 @@ class VisualChecks:
         if not hasImage(result.moving):
             return _("The moving volume is no longer in the scene.")
         if kind in OVERLAYS and not hasImage(getattr(result, kind)):
-            return (_("This result has no Jacobian map.") if kind == "jacobian"
-                    else _("This result has no uncertainty: it comes from a model that predicts one."))  # fmt: skip
+            return CheckTexts.absent(kind)
         if kind not in OVERLAYS and not hasImage(result.warped) and not inScene(result.transform):
             return _("This result has neither a warped volume nor a transform.")
         if kind in DEFORMATION and not inScene(result.transform):
@@ -283,6 +284,8 @@ class VisualChecks:
     def _figures(self, kind: str, volume: Any) -> OverlayDisplay:
         if kind == "jacobian":
             return OverlayDisplay(volume, jacobianColors(), JACOBIAN_RANGE, _("Jacobian"), 6, "%.1f")
+        if kind == "regularity":
+            return OverlayDisplay(volume, evenColors(DARK_TO_BRIGHT), (0.0, 1.0), _("Smoothness weight"), 5, "%.2f")
         highest = float(f"{max(highest99(slicer.util.arrayFromVolume(volume)), 0.1):.1e}")
         return OverlayDisplay(volume, evenColors(DARK_TO_BRIGHT), (0.0, highest), _("Uncertainty, mm"), 5, "%.2f")
 

@@ -40,6 +40,7 @@ class Kind:
             "jacobian": _("Jacobian {moving} to {fixed}"),
             "magnitude": _("Displacement mm {moving} to {fixed}"),
             "uncertainty": _("Uncertainty mm {moving} to {fixed}"),
+            "regularity": _("Smoothness weight {moving} to {fixed}"),
             "table": _("Results {moving} to {fixed}"),
         }[self.role]
         return pattern.format(moving=moving, fixed=fixed, segmentation=segmentation)
@@ -60,6 +61,7 @@ KINDS = (
     Kind(
         role="uncertainty", parameter="uncertaintyVolume", want="wantUncertainty", nodeClass="vtkMRMLScalarVolumeNode"
     ),
+    Kind(role="regularity", parameter="regularityVolume", want="wantRegularity", nodeClass="vtkMRMLScalarVolumeNode"),
     Kind(role="table", parameter="resultsTable", want="wantTable", nodeClass="vtkMRMLTableNode"),
 )
 """Every output with a node, in the order of the panel."""
@@ -69,6 +71,7 @@ _FILES = {
     "jacobian": "jacobian",
     "magnitude": "displacement_magnitude",
     "uncertainty": "uncertainty",
+    "regularity": "regularity_weight",
 }
 
 

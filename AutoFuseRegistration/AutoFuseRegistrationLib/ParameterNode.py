@@ -98,11 +98,13 @@ class AutoFuseRegistrationParameterNode:
     jacobianVolume: vtkMRMLScalarVolumeNode
     magnitudeVolume: vtkMRMLScalarVolumeNode
     uncertaintyVolume: vtkMRMLScalarVolumeNode
+    regularityVolume: vtkMRMLScalarVolumeNode
     resultsTable: vtkMRMLTableNode
     wantInverse: bool = True
     wantSegmentation: bool = True
     wantJacobian: bool = True
     wantMagnitude: bool = True
     wantUncertainty: bool = True
+    wantRegularity: bool = True
     wantTable: bool = True
     applyToMoving: bool = False

@@ -24,7 +24,7 @@ _VERDICT_COLORS = {"good": "#2e9e4f", "check": "#d98e04", "bad": "#d64541"}
 
 _SHOWN_FIRST = "blend"
 _MOST_ROWS = 24
-_OPACITY_OF = ("blend", "jacobian", "uncertainty")
+_OPACITY_OF = ("blend", "jacobian", "uncertainty", "regularity")
 
 
 class ResultsPanel:
@@ -284,4 +284,5 @@ def _tips() -> dict[str, str]:
         "contours": _("Contours: lines of equal displacement.") + " " + again,
         "jacobian": _("Jacobian: local change of volume, folds marked.") + " " + again,
         "uncertainty": _("Uncertainty: how sure the model is.") + " " + again,
+        "regularity": _("Smoothness weight: where the model keeps the transform smooth.") + " " + again,
     }
