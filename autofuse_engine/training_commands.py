@@ -155,7 +155,9 @@ def _apply(content: dict[str, Any], change: str) -> None:
         if not separator:
             raise KeyError(key)
         for name in path:
-            place = place[int(name)] if isinstance(place, (list, tuple)) else place.setdefault(name, {})
+            if isinstance(place, dict) and place.get(name) is None:
+                place[name] = {}  # absent, or null as synthesis is
+            place = place[int(name)] if isinstance(place, (list, tuple)) else place[name]
         if isinstance(place, list):
             place[int(last)] = value
         else:

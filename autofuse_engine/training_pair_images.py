@@ -11,7 +11,15 @@ from torch import Tensor
 
 from autofuse_engine.data.augmentation import ImageChange, draw_change
 from autofuse_engine.data.image_changes import disturb, move_image, move_labels
-from autofuse_engine.data.synthesis import Contrast, Synthesis, draw_synthesis, shape_maps, synthesise, tissues_of
+from autofuse_engine.data.synthesis import (
+    Contrast,
+    Synthesis,
+    draw_synthesis,
+    remap,
+    shape_maps,
+    synthesise,
+    tissues_of,
+)
 from autofuse_engine.training_configs import TrainingConfig
 
 _SHAPES = ("shapes", "shapes")
@@ -118,6 +126,8 @@ class PairMaker:
         def made(image: Tensor, classes: Tensor | None, contrast: Contrast | None) -> Tensor:
             if classes is None or contrast is None:
                 return image
+            if contrast.curve is not None:
+                return remap(image, contrast.curve)
             return synthesise(classes if synthesis.shapes else tissues_of(classes, image, count), contrast)
 
         contrasts = (synthesis.fixed, synthesis.moving)

@@ -108,9 +108,9 @@ def restore(
         step, first, second = moments.values()
         if step is None or first is None or second is None or not first.shape == second.shape == parameter.shape:
             raise _invalid(path, f"the optimizer's state of {name} is damaged")
-        # Adam keeps its count of steps on the CPU.
+        # Adam keeps its count of steps on the CPU, unless it is fused.
         optimizer.state[parameter] = {
-            "step": step,
+            "step": step.to(parameter.device) if optimizer.defaults.get("fused") else step,
             "exp_avg": torch.empty_like(parameter).copy_(first),
             "exp_avg_sq": torch.empty_like(parameter).copy_(second),
         }

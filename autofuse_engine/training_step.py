@@ -137,7 +137,8 @@ class Stepper:
         self._config, self._processes = config, processes
         self._terms = term_names(config.losses, config.network)
         self.network = network
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=config.stages[0].learning_rate)
+        fused = True if processes.device.type == "cuda" else None  # one launch instead of dozens
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=config.stages[0].learning_rate, fused=fused)
         self._loss: nn.Module = PairLoss(network, config)
         if processes.count > 1:
             device_ids = [processes.device] if processes.device.type == "cuda" else None

@@ -120,7 +120,7 @@ class Validator:
             return {}
         count = len(self._table.label_values)
         rng = np.random.default_rng(seed_of("validation", number))
-        contrast = draw_contrast(config, count + 2, rng)
+        contrast = draw_contrast(config, count + 2, rng, measured=False)
         tissues = torch.from_numpy(moving_labels)[None, None].to(self._processes.device)
         with torch.no_grad():
             moving = synthesise(tissues_of(tissues, self._image(moving_index), count), contrast)

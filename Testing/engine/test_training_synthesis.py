@@ -140,7 +140,7 @@ def test_the_loss_compares_the_images_before_their_looks_were_disturbed() -> Non
 
 
 def test_a_synthesised_pair_keeps_its_geometry_and_loses_its_contrast() -> None:
-    flat = SynthesisConfig(sd=0.0, blur_vox=0.0, background=0.0, mixed=0.0)
+    flat = SynthesisConfig(sd=0.0, blur_vox=0.0, background=0.0, mixed=0.0, remapped=0.0)
     for step in range(4):
         made = pair(step, augmentation=AugmentationConfig(), synthesis=flat)
         assert not made.compares_images

@@ -18,7 +18,6 @@ from autofuse_engine.spatial.smooth import enlarge_field, smooth_image
 from autofuse_engine.spatial.warp import sample
 
 _SQUARINGS = 5
-_RIM_BLUR = 1.0
 _LEAST_BLUR_VOX = 0.3
 _SIGMA_OF_THICKNESS = 0.42
 """A Gaussian of this share of a slice's thickness is as wide, at half its height, as the slice is thick."""
@@ -78,9 +77,8 @@ def disturb(image: Tensor, change: ImageChange) -> Tensor:
     if max(change.thickness_vox) > 1:
         image = with_thick_voxels(image, change.thickness_vox)
     if change.rim_nodes is not None:
-        image = with_moved_rim(
-            image, _spread(change.rim_nodes[None], image.shape[2:], image.device), change.rim_brightness
-        )
+        inwards = _spread(change.rim_nodes[None], image.shape[2:], image.device)
+        image = with_moved_rim(image, inwards, float(np.abs(change.rim_nodes).max()), change.rim_brightness)
     if change.noise > 0:
         generator = torch.Generator(image.device).manual_seed(change.noise_seed)
         image = image + change.noise * torch.randn(image.shape, generator=generator, device=image.device)
@@ -105,7 +103,7 @@ def with_thick_voxels(image: Tensor, thickness_vox: tuple[float, float, float]) 
     return F.interpolate(small, size=image.shape[2:], mode="trilinear", align_corners=False)
 
 
-def with_moved_rim(image: Tensor, inwards_vox: Tensor, brightness: float = 1.0) -> Tensor:
+def with_moved_rim(image: Tensor, inwards_vox: Tensor, reach_vox: float, brightness: float = 1.0) -> Tensor:
     """The image with the border of its foreground (all above 0) moved.
 
     A blurred mask crosses one half at a flat border and ``Phi(d)`` at the depth of ``d`` blurs: comparing it with
@@ -114,10 +112,11 @@ def with_moved_rim(image: Tensor, inwards_vox: Tensor, brightness: float = 1.0) 
     Args:
         image: ``(1, 1, D, H, W)``.
         inwards_vox: same shape, voxels; below 0 the foreground grows.
+        reach_vox: the most that the border moves; sets the blur.
         brightness: what it grows by has this share of the intensity of the tissue around.
     """
     mask = (image > 0).float()
-    blur = max(_LEAST_BLUR_VOX, _RIM_BLUR * float(inwards_vox.abs().amax()))
+    blur = max(_LEAST_BLUR_VOX, reach_vox)
     near = smooth_image(mask, blur)
     wanted = near > 0.5 * (1 + torch.erf(inwards_vox / (blur * math.sqrt(2))))
     tissue = smooth_image(image, blur) / near.clamp(min=1e-3)

@@ -20,6 +20,7 @@ from autofuse_engine.data.image_changes import move_labels
 from autofuse_engine.spatial.smooth import smooth_image
 
 _SHAPE_NODE_DISTANCES_VOX = (8, 24)
+_CURVE_NODES = 6
 _FRAME = 3.0
 """How much the background of random shapes is favoured at the border of the image, in standard deviations."""
 
@@ -33,12 +34,15 @@ class Contrast:
         deviations: standard deviation of the voxels of each tissue.
         blur_vox: standard deviation of the Gaussian that mixes neighbours.
         seed: draws the voxels.
+        curve: new intensities of the measured image's foreground at equal steps from 0 to 1, which replace the above;
+            None for an image made from labels.
     """
 
     means: NDArray[np.float32]
     deviations: NDArray[np.float32]
     blur_vox: float
     seed: int
+    curve: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,20 +98,27 @@ def draw_synthesis(config: SynthesisConfig, labels: int, shape: Shape, seed: int
             moving=moving,
         )
         labels = config.shape_labels - 1
-    contrasts: list[Contrast | None] = [draw_contrast(config, labels + 2, rng) for _ in range(2)]
+    contrasts: list[Contrast | None] = [
+        draw_contrast(config, labels + 2, rng, measured=shapes is None) for _ in range(2)
+    ]
     if shapes is None and is_mixed < config.mixed:
         contrasts[int(which < 0.5)] = None
     return Synthesis(fixed=contrasts[0], moving=contrasts[1], shapes=shapes)
 
 
-def draw_contrast(config: SynthesisConfig, tissues: int, rng: np.random.Generator) -> Contrast:
-    """A random contrast of so many tissues, the background counted."""
+def draw_contrast(
+    config: SynthesisConfig, tissues: int, rng: np.random.Generator, *, measured: bool = True
+) -> Contrast:
+    """A random contrast of so many tissues, the background counted; ``measured`` says whether there is an image."""
     means = rng.uniform(0, 1, tissues).astype(np.float32)
     deviations = (config.sd * rng.uniform(0, 1, tissues)).astype(np.float32)
     if rng.random() >= config.background:
         means[0] = deviations[0] = 0
-    blur = config.blur_vox * float(rng.uniform())
-    return Contrast(means=means, deviations=deviations, blur_vox=blur, seed=int(rng.integers(2**62)))
+    blur, seed = config.blur_vox * float(rng.uniform()), int(rng.integers(2**62))
+    happens, curve = rng.random() < config.remapped, rng.uniform(0, 1, _CURVE_NODES).astype(np.float32)
+    return Contrast(
+        means=means, deviations=deviations, blur_vox=blur, seed=seed, curve=curve if measured and happens else None
+    )
 
 
 def tissues_of(labels: Tensor, image: Tensor, count: int) -> Tensor:
@@ -130,6 +141,15 @@ def synthesise(tissues: Tensor, contrast: Contrast) -> Tensor:
     noise = torch.randn(tissues.shape, generator=generator, device=device)
     image = (means[tissues] + deviations[tissues] * noise).clamp(0, 1)
     return smooth_image(image, contrast.blur_vox) if contrast.blur_vox > 0 else image
+
+
+def remap(image: Tensor, curve: NDArray[np.float32]) -> Tensor:
+    """The image ``(1, 1, D, H, W)`` in [0, 1] with its foreground (above 0) through a piecewise linear curve."""
+    nodes = torch.from_numpy(curve).to(image.device)
+    place = image.clamp(0, 1) * (len(curve) - 1)
+    lower = place.floor().clamp(max=len(curve) - 2)
+    index = lower.long()
+    return torch.lerp(nodes[index], nodes[index + 1], place - lower) * (image > 0)
 
 
 def shape_maps(shapes: RandomShapes, labels: int, shape: Shape, device: torch.device) -> tuple[Tensor, Tensor]:

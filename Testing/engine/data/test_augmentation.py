@@ -120,7 +120,7 @@ def half_space(depth: int = 9) -> torch.Tensor:
 
 @pytest.mark.parametrize("inwards", [-2.0, -1.0, 1.0, 2.0])
 def test_a_flat_rim_moves_by_what_was_asked(inwards: float) -> None:
-    moved = with_moved_rim(half_space(), torch.full((1, 1, 20, 24, 16), inwards), brightness=1.0)
+    moved = with_moved_rim(half_space(), torch.full((1, 1, 20, 24, 16), inwards), abs(inwards))
     column = moved[0, 0, :, 12, 8]
     assert int((column > 0).sum()) == 9 - inwards
     gained = column[9 : 9 + max(0, int(-inwards))]

@@ -10,6 +10,7 @@ from autofuse_engine.data.synthesis import (
     Contrast,
     Synthesis,
     draw_synthesis,
+    remap,
     shape_maps,
     synthesise,
     tissues_of,
@@ -108,3 +109,16 @@ def test_framed_shapes_leave_the_border_to_the_background() -> None:
         shares[pair.shapes.framed].append(float((corners == 0).float().mean()))
     assert np.mean(shares[True]) > 0.85
     assert np.mean(shares[False]) < 0.4
+
+
+def test_a_remapped_image_follows_its_curve_and_keeps_the_background() -> None:
+    image = torch.rand(1, 1, *SHAPE, generator=torch.Generator().manual_seed(1))
+    image[:, :, :5] = 0
+    curve = np.array([0.9, 0.1, 0.6, 0.0, 0.4, 1.0], np.float32)
+    expected = np.interp(image.numpy(), np.linspace(0, 1, 6), curve) * (image.numpy() > 0)
+    np.testing.assert_allclose(remap(image, curve).numpy(), expected, atol=1e-5)
+    many = [drawn(seed, remapped=0.4, mixed=0.0) for seed in range(200)]
+    curves = [one.fixed.curve is not None for one in many if one is not None and one.fixed is not None]
+    assert abs(np.mean(curves) - 0.4) < 0.09
+    shapes = [drawn(seed, remapped=1.0, shapes=1.0) for seed in range(5)]
+    assert all(one is not None and one.moving is not None and one.moving.curve is None for one in shapes)
