@@ -103,7 +103,8 @@ def draw_gates(summary: EvaluationSummary, palette: Palette) -> Any | None:
     axes.set_xticks(range(len(places)), [f"stage {stage}\nlevel {level}" for stage, level in places])
     lowest = min(gate.weight.mean - (gate.weight.sd or 0) for method in methods for gate in method.gates)
     highest = max(gate.weight.mean + (gate.weight.sd or 0) for method in methods for gate in method.gates)
-    axes.set_ylim(min(lowest - 0.03, 0.4), max(highest + 0.03, 0.6))
+    room = max(0.005, 0.08 * (max(highest, 0.5) - min(lowest, 0.5)))
+    axes.set_ylim(min(lowest, 0.5) - room, max(highest, 0.5) + room)
     axes.set_xlabel("fusion gate; level 0 is the finest")
     axes.set_ylabel("mean weight of the pair path")
     axes.grid(axis="y", color="#dddddd")
@@ -158,7 +159,7 @@ def draw_time(summary: EvaluationSummary, palette: Palette) -> Any | None:
     """The compared figure against the seconds a pair; None where no method took time."""
     figure_name = summary.compared or "dice"
     methods = _by_mean(summary, figure_name)
-    timed = [method for method in methods if (method.mean("seconds") or 0) > 0]
+    timed = [method for method in methods if "seconds" in method.figures and method.figures["seconds"].median > 0]
     if not timed:
         return None
     figure = new_figure(10.0, max(4.2, 1.0 + 0.31 * len(methods)))
@@ -167,14 +168,14 @@ def draw_time(summary: EvaluationSummary, palette: Palette) -> Any | None:
         found, color = method.figures[figure_name], palette.color(method.name)
         label = wrapped(method.name, 40)
         if method in timed:
-            axes.errorbar([method.figures["seconds"].mean], [found.mean], color=color, ecolor=_pale(color),
+            axes.errorbar([method.figures["seconds"].median], [found.mean], color=color, ecolor=_pale(color),
                           marker=palette.marker(method.name), markersize=8, linestyle="none",
                           label=label)  # fmt: skip
         else:
             axes.axhline(found.mean, color=color, linestyle=":", linewidth=1.4, label=f"{label} (no time)")
     axes.set_xscale("log")
-    _plain_log_ticks(axes, [method.figures["seconds"].mean for method in timed])
-    axes.set_xlabel("seconds a pair, mean, without the initial alignment (logarithmic)")
+    _plain_log_ticks(axes, [method.figures["seconds"].median for method in timed])
+    axes.set_xlabel("seconds a pair, median, without the initial alignment (logarithmic)")
     axes.set_ylabel(f"{NAMES[figure_name]}, mean")
     axes.grid(color="#dddddd")
     _open(axes)

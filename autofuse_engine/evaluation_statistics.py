@@ -153,7 +153,7 @@ def summarise(rows: Sequence[PairRow], reference: str | None = None) -> Evaluati
     Args:
         rows: one for each method and pair.
         reference: name of the method that the others are compared with; None takes the best mean of the figure
-            compared, among methods that registered at least half of the pairs.
+            compared, among methods with nearly all pairs (:func:`has_enough_pairs`).
 
     Raises:
         InputError: ``reference-unknown-method`` if no row is of that method.
@@ -171,7 +171,7 @@ def summarise(rows: Sequence[PairRow], reference: str | None = None) -> Evaluati
     pairs = len({(row.fixed, row.moving) for row in rows})
     compared = next((name for name in COMPARED if any(name in method.figures for method in methods)), None)
     if reference is None and compared is not None:
-        reference = _best(methods, compared, pairs)
+        reference = _best(methods, compared)
     comparisons: list[Comparison] = []
     if reference is not None and compared is not None:
         base = _values(by_method[reference], compared)
@@ -271,11 +271,16 @@ def _by_label(tables: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return dict(sorted(columns.items(), key=lambda item: (not item[0].isdigit(), item[0].zfill(12))))
 
 
-def _best(methods: Sequence[MethodSummary], compared: str, pairs: int) -> str | None:
+def has_enough_pairs(method: MethodSummary, methods: Sequence[MethodSummary]) -> bool:
+    """Whether a method registered nearly as many pairs as the one with the most, so that its means can be the best."""
+    return 10 * method.n >= 9 * max(other.n for other in methods)
+
+
+def _best(methods: Sequence[MethodSummary], compared: str) -> str:
     known = [method for method in methods if compared in method.figures]
-    full = [method for method in known if 2 * method.figures[compared].n >= pairs] or known
+    full = [method for method in known if has_enough_pairs(method, known)]
     sign = COMPARED[compared]
-    return max(full, key=lambda method: sign * method.figures[compared].mean, default=full[0]).name
+    return max(full, key=lambda method: sign * method.figures[compared].mean).name
 
 
 def _values(rows: Sequence[PairRow], figure: str) -> dict[tuple[str, str], float]:

@@ -11,6 +11,7 @@ from autofuse_engine.evaluation_statistics import (
     EvaluationSummary,
     MethodSummary,
     Spread,
+    has_enough_pairs,
 )
 
 NAMES = {"dice": "Dice", "tre_mm": "landmark error (mm)", "ncc": "NCC"}
@@ -45,8 +46,9 @@ def _mean(decimals: int) -> Callable[[Spread], str]:
     return lambda found: f"{found.mean:.{decimals}f}"
 
 
-def _three_digits(found: Spread) -> str:
-    return f"{found.mean:.0f}" if found.mean >= 100 else f"{found.mean:.3g}"
+def _median(found: Spread) -> str:
+    """The first registration of a process is slower than all others: the mean would tell of that."""
+    return f"{found.median:.0f}" if found.median >= 100 else f"{found.median:.3g}"
 
 
 _COLUMNS = (
@@ -61,7 +63,7 @@ _COLUMNS = (
     _Column("SDlogJ", "sd_log_jacobian", _mean(4)),
     _Column("inverse, mean (mm)", "inverse_mean_mm", _mean(3)),
     _Column("inverse, 99 % (mm)", "inverse_p99_mm", _mean(3)),
-    _Column("seconds", "seconds", _three_digits),
+    _Column("seconds, median", "seconds", _median),
     _Column("memory (GiB)", "peak_memory_gib", _mean(2)),
 )
 
@@ -86,7 +88,7 @@ def gates_markdown(summary: EvaluationSummary) -> str:
         return ""
     places = sorted({(gate.stage, gate.level) for method in methods for gate in method.gates})
     found = [{(gate.stage, gate.level): gate.weight for gate in method.gates} for method in methods]
-    text = _with_sd(3)
+    text = _with_sd(4)
     lines = [
         _line(["stage", "level", *(_escaped(method.name) for method in methods)]),
         _line(["---:", "---:", *["---:"] * len(methods)]),
@@ -143,9 +145,8 @@ def notes(summary: EvaluationSummary) -> list[str]:
             f"registered; Holm's correction for {_count(len(summary.comparisons), 'test')}; significant below "
             f"{SIGNIFICANT:g}. Pairs that share a case are not independent: take p as a guide."
         )
-    for found in summary.comparisons:
-        if found.note:
-            lines.append(f"{found.method}: {found.note}.")
+    for text in dict.fromkeys(found.note for found in summary.comparisons if found.note):
+        lines.append(f"{', '.join(found.method for found in summary.comparisons if found.note == text)}: {text}.")
     failed = [method for method in summary.methods if method.failed]
     if summary.uneven:
         lines.append("Not every method registered every pair: means over different pairs compare with caution.")
@@ -194,14 +195,16 @@ def _text(column: _Column, method: MethodSummary) -> str:
 
 def _best(column: _Column, methods: Sequence[MethodSummary]) -> list[int]:
     """Rows whose mean is the best as it is shown, so that equal cells stand out together."""
-    means = {
-        number: found.mean for number, method in enumerate(methods) if (found := method.figures.get(column.figure))
+    known = {
+        number: method.figures[column.figure]
+        for number, method in enumerate(methods)
+        if column.figure in method.figures and has_enough_pairs(method, methods)
     }
-    if not means:
+    if not known:
         return []
-    best = max(means, key=lambda number: column.better * means[number])
-    shown = column.text(methods[best].figures[column.figure]).split(" ")[0]
-    return [number for number in means if column.text(methods[number].figures[column.figure]).split(" ")[0] == shown]
+    shown = {number: column.text(found).split(" ")[0] for number, found in known.items()}
+    best = max(known, key=lambda number: column.better * known[number].mean)
+    return [number for number in known if shown[number] == shown[best]]
 
 
 def _width(header: Sequence[str], rows: Sequence[Sequence[str]], hidden: set[int]) -> int:

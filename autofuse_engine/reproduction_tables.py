@@ -23,7 +23,6 @@ _FIGURES = (
     ("folding (%)", "folding_percent", 4),
     ("folding (cells)", "folding_count", 1),
     ("SDlogJ", "sd_log_jacobian", 3),
-    ("seconds", "seconds", 2),
 )
 _NONE = "-"
 
@@ -74,7 +73,7 @@ def _table(summary: EvaluationSummary, names: Sequence[str], refined: str) -> li
     columns = [column for column in COLUMNS if any(column in REPORTED_DICE_PERCENT.get(name, {}) for name in names)]
     with_refinement = any(name + refined in known for name in names)
     header = ["method", "Dice (%)", "p", *(["with refinement"] if with_refinement else [])]
-    header += [title for title, _, _ in _FIGURES] + [f"paper: {column}" for column in columns]
+    header += [*(title for title, _, _ in _FIGURES), "seconds, median"] + [f"paper: {column}" for column in columns]
     best = max((_dice(summary, name) for name in names), default=0.0)
     lines = [f"| {' | '.join(header)} |", f"| --- |{' ---: |' * (len(header) - 1)}"]
     for name in names:
@@ -85,6 +84,8 @@ def _table(summary: EvaluationSummary, names: Sequence[str], refined: str) -> li
         for _, figure, decimals in _FIGURES:
             mean = known[name].mean(figure)
             cells.append(_NONE if mean is None else f"{mean:.{decimals}f}")
+        seconds = known[name].figures.get("seconds")
+        cells.append(_NONE if seconds is None else f"{seconds.median:.2f}")
         reported = REPORTED_DICE_PERCENT.get(name, {})
         cells += [f"{reported[column]:.1f}" if column in reported else _NONE for column in columns]
         lines.append(f"| {' | '.join(cells)} |")

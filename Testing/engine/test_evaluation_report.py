@@ -114,6 +114,12 @@ def test_the_best_stands_out_and_what_is_not_significant_says_so() -> None:
     assert all(len(line) == len(header) for line in table)
 
 
+def test_a_method_with_few_pairs_never_stands_out() -> None:
+    rows = [*rows_of("lucky", [0.9]), *rows_of("good", [0.7] * 8), *rows_of("bad", [0.6] * 8)]
+    table = cells(table_markdown(summarise(rows)))
+    assert [line[0] for line in table if any(cell.startswith("**") for cell in line)] == ["good"]
+
+
 def test_the_notes_name_test_correction_failures_and_small_numbers() -> None:
     rows = [*rows_of("one", [0.5, 0.6, None]), *rows_of("two", [0.5, 0.7, 0.8])]
     text = " ".join(notes(summarise(rows)))
@@ -133,7 +139,7 @@ def test_means_of_gates_stand_by_stage_and_level(tmp_path: Path) -> None:
     rows = [row("net", number, dice=0.5, gate_means=gate) for number, gate in enumerate(gates)]
     table = cells(gates_markdown(summarise([*rows, *rows_of("none", [0.4, 0.4])])))
     assert table[0] == ["stage", "level", "net"]
-    assert table[2] == ["1", "4", "0.500 ± 0.354"]
+    assert table[2] == ["1", "4", "0.5000 ± 0.3536"]
     assert gates_markdown(summarise(rows_of("none", [0.4]))) == ""
 
 

@@ -147,6 +147,13 @@ def test_the_reference_is_the_best_of_those_with_enough_pairs() -> None:
     assert {found.method for found in summarise(rows).comparisons} == {"lucky", "bad"}
 
 
+def test_one_failure_of_many_does_not_cost_the_first_place() -> None:
+    rows = [*rows_of("good", [None, *[0.8] * 19]), *rows_of("bad", [0.7] * 20)]
+    assert summarise(rows).reference == "good"
+    rows = [*rows_of("good", [None] * 3 + [0.8] * 17), *rows_of("bad", [0.7] * 20)]
+    assert summarise(rows).reference == "bad"
+
+
 def test_without_labels_landmarks_and_then_images_are_compared_and_less_distance_is_better() -> None:
     rows = [
         row(name, number, tre_mm=value, ncc=0.5) for name, value in (("near", 1.0), ("far", 2.0)) for number in (1, 2)

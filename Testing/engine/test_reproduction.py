@@ -66,6 +66,7 @@ def test_it_leaves_runs_models_rows_and_tables(whole: Path) -> None:
     assert (whole / "evaluation" / "gates.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_killed_reproduction_goes_on_and_ends_as_if_nothing_had_been(
     dataset: Path, whole: Path, tmp_path: Path, without_pictures: None
 ) -> None:
