@@ -63,7 +63,7 @@ class ElastixMethod:
                 give(_itk_image(itk, mask.with_array((mask.array != 0).astype(np.uint8)), itk.UC))
         method.SetParameterObject(choices)
         initial = _itk_affine(itk, pair)
-        method.SetExternalInitialTransform(initial)
+        method.SetInitialTransform(initial)  # the external kind has no Hessian, which the bending energy needs
         method.SetLogToConsole(False)
         method.SetLogToFile(False)
         if self._threads is not None:
@@ -113,7 +113,6 @@ def parameters(fixed: Volume, seed: int) -> Mapping[str, tuple[str, ...]]:
         "ResampleInterpolator": ("FinalLinearInterpolator",),
         "Resampler": ("DefaultResampler",),
         "DefaultPixelValue": ("0",),
-        "ResultImagePixelType": ("float",),
         "WriteResultImage": ("true",),
         "RandomSeed": (str(seed + 1),),
     }
