@@ -71,6 +71,14 @@ def fillPlot(report: Mapping[str, Any], name: str, chartNode: Any = None) -> Any
     return chartNode
 
 
+def removePlot(chartNode: Any) -> None:
+    """Take a chart that :func:`fillPlot` made out of the scene, with its series and table."""
+    series = chartNode.GetPlotSeriesNode()
+    for node in (series.GetTableNode() if series is not None else None, series, chartNode):
+        if node is not None:
+            slicer.mrmlScene.RemoveNode(node)
+
+
 def _fillTable(table: Any, gates: list[Mapping[str, Any]], stages: list[int]) -> None:
     columns = (
         (vtk.vtkIntArray, _STAGE, stages),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import slicer
+import slicer.util
 
 PREFIX = "AutoFuse."
 _FIGURES = {"engine": "engine", "torch": "torch", "device": "device", "model": "model", "modelSha256": "model_sha256",
@@ -37,8 +38,9 @@ def setRoles(outputNode: Any, fixedNode: Any, movingNode: Any) -> None:
         movingNode: the image that is put under it.
     """
     kind = slicer.vtkMRMLTransformNode
-    outputNode.SetNodeReferenceID(kind.GetFixedNodeReferenceRole(), fixedNode.GetID())
-    outputNode.SetNodeReferenceID(kind.GetMovingNodeReferenceRole(), movingNode.GetID())
+    with slicer.util.NodeModify(outputNode):
+        outputNode.SetNodeReferenceID(kind.GetFixedNodeReferenceRole(), fixedNode.GetID())
+        outputNode.SetNodeReferenceID(kind.GetMovingNodeReferenceRole(), movingNode.GetID())
 
 
 def setProvenance(node: Any, report: Mapping[str, Any], date: str | None = None) -> None:
@@ -50,13 +52,14 @@ def setProvenance(node: Any, report: Mapping[str, Any], date: str | None = None)
         date: ISO 8601; None means now.
     """
     provenance = report.get("provenance") or {}
-    for name, key in _FIGURES.items():
-        value = provenance.get(key)
-        node.SetAttribute(PREFIX + name, None if value is None else str(value))
     config = provenance.get("config")
-    node.SetAttribute(PREFIX + "config", None if config is None else json.dumps(config, ensure_ascii=False))
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    node.SetAttribute(PREFIX + "date", date or now)
+    with slicer.util.NodeModify(node):  # who watches the node hears of one change, not of ten
+        for name, key in _FIGURES.items():
+            value = provenance.get(key)
+            node.SetAttribute(PREFIX + name, None if value is None else str(value))
+        node.SetAttribute(PREFIX + "config", None if config is None else json.dumps(config, ensure_ascii=False))
+        node.SetAttribute(PREFIX + "date", date or now)
 
 
 def copyProvenance(source: Any, node: Any) -> None:

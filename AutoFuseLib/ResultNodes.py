@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import slicer.util
+
 REFERENCE_PREFIX = "AutoFuse."
 REPORT_ATTRIBUTE = "AutoFuse.report"
 SEGMENT_NAMES = "segment_names"
@@ -43,10 +45,11 @@ class ResultNodes:
 
     def store(self) -> None:
         """Write the references and the report into the transform node."""
-        for role in ROLES:
-            node = getattr(self, role)
-            self.transform.SetNodeReferenceID(REFERENCE_PREFIX + role, node.GetID() if node else None)
-        self.mark(self.transform, self.report)
+        with slicer.util.NodeModify(self.transform):
+            for role in ROLES:
+                node = getattr(self, role)
+                self.transform.SetNodeReferenceID(REFERENCE_PREFIX + role, node.GetID() if node else None)
+            self.mark(self.transform, self.report)
 
     @staticmethod
     def mark(transform: Any, report: Mapping[str, Any]) -> None:

@@ -245,7 +245,15 @@ def _addDisplay(node: Any, source: NDArray) -> None:
     display = node.GetDisplayNode()
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         return
-    sample = np.asarray(source[::3, ::3, ::3], dtype=np.float64)
+    setSampledWindow(display, source)
+
+
+def setSampledWindow(display: Any, source: NDArray) -> None:
+    """A window that leaves out the darkest and the brightest thousandth of a sample of the voxels.
+
+    Slicer's own counts all voxels as soon as the image is there, 0.1 s for 5 million.
+    """
+    sample = np.asarray(source[::3, ::3, ::3], dtype=np.float32)
     finite = sample[np.isfinite(sample)]
     low, high = np.quantile(finite, (0.001, 0.999)) if finite.size else (0.0, 1.0)
     display.SetAutoWindowLevel(False)

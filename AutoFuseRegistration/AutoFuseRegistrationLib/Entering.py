@@ -9,6 +9,8 @@ from typing import Any
 import slicer.util
 import vtk
 
+from AutoFuseLib import Volumes
+
 
 @dataclass(frozen=True)
 class Entered:
@@ -26,16 +28,20 @@ def enter(node: Any, content: Any) -> Entered:
         content: the same kind, outside the scene; must not be used afterwards.
     """
     parent = node.GetTransformNodeID()
+    isScalar = node.IsA("vtkMRMLScalarVolumeNode") and not node.IsA("vtkMRMLLabelMapVolumeNode")
+    display = _displayWithSampledWindow(node, content) if isScalar else None
     with slicer.util.NodeModify(node):
         entered = _enterContent(node, content)
         node.SetAndObserveTransformNodeID(None)
-    if not node.IsA("vtkMRMLTransformNode"):
+    if not isScalar and not node.IsA("vtkMRMLTransformNode"):
         node.CreateDefaultDisplayNodes()
 
     def undo() -> None:
         with slicer.util.NodeModify(node):
             entered.undo()
             node.SetAndObserveTransformNodeID(parent)
+        if display is not None:
+            display.SetAutoWindowLevel(True)
 
     return Entered(undo=undo, forget=entered.forget)
 
@@ -49,6 +55,21 @@ def showLike(target: Any, source: Any) -> None:
     own.SetAutoWindowLevel(False)
     own.SetWindowLevel(like.GetWindow(), like.GetLevel())
     own.SetAndObserveColorNodeID(like.GetColorNodeID())
+
+
+def _displayWithSampledWindow(node: Any, content: Any) -> Any:
+    """See to it that no window is computed from all voxels when the image comes; a window that somebody set stays.
+
+    Returns:
+        The display node, if its window followed the image before.
+    """
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    if display is None or not display.GetAutoWindowLevel():
+        return None
+    Volumes.setSampledWindow(display, Volumes.arrayOf(content.GetImageData()))
+    return display
 
 
 def _enterContent(node: Any, content: Any) -> Entered:

@@ -205,7 +205,8 @@ class AutoFuseRegistrationLogic(ScriptedLoadableModuleLogic):
 
 
 def _enterOutputs(parameters: AutoFuseRegistrationParameterNode, result: ResultNodes) -> None:
-    for kind in Outputs.KINDS:
-        node = getattr(result, kind.role)
-        if node is not None:
-            setattr(parameters, kind.parameter, node)
+    with slicer.util.NodeModify(parameters):
+        for kind in Outputs.KINDS:
+            node = getattr(result, kind.role)
+            if node is not None:
+                setattr(parameters, kind.parameter, node)

@@ -164,6 +164,7 @@ def _enterSteps(
     undo: list[Callable[[], None]] = []
     entered: list[Entering.Entered] = []
     nodes: dict[str, Any] = {}
+    described: list[Any] = []
     complete = False
     segmentation = inputs.movingSegmentation.GetName() if inputs.movingSegmentation else ""
     try:
@@ -175,6 +176,7 @@ def _enterSteps(
             if node is None or node.GetScene() is not slicer.mrmlScene:
                 name = kind.name(inputs.moving.GetName(), inputs.fixed.GetName(), segmentation)
                 node = _newNode(kind.role, kind.nodeClass, name, report)
+                described.append(node)
                 undo.append(partial(slicer.mrmlScene.RemoveNode, node))
             if content is not None:
                 entered.append(Entering.enter(node, content))
@@ -195,8 +197,12 @@ def _enterSteps(
         yield
         earlier = ResultNodes.fromTransform(result.transform)
         name = f"{inputs.moving.GetName()} - {inputs.fixed.GetName()}"
-        result.gatePlot = GatePlot.fillPlot(report, name, earlier.gatePlot if earlier is not None else None)
-        _describe(result)
+        before = earlier.gatePlot if earlier is not None else None
+        result.gatePlot = GatePlot.fillPlot(report, name, before)
+        if result.gatePlot is not None and before is None:
+            undo.append(partial(GatePlot.removePlot, result.gatePlot))
+            yield
+        _describe(result, described)
         result.store()
         if wanted.applyToMoving:
             Placement.putUnder(inputs.moving, result.transform)
@@ -210,22 +216,26 @@ def _enterSteps(
                 step()
 
 
-def _describe(result: ResultNodes) -> None:
-    """Roles of the transforms, and provenance of every node."""
+def _describe(result: ResultNodes, described: list[Any]) -> None:
+    """Roles of the transforms, and provenance of every node that is not among those ``described`` already."""
     Provenance.setRoles(result.transform, result.fixed, result.moving)
     if result.inverse is not None:
         Provenance.setRoles(result.inverse, result.moving, result.fixed)
     made = [getattr(result, kind.role) for kind in KINDS] + [result.gatePlot]
     for node in made:
-        if node is not None:
+        if node is not None and node not in described:
             Provenance.setProvenance(node, result.report)
 
 
 def _newNode(role: str, nodeClass: str, name: str, report: Mapping[str, Any]) -> Any:
-    """A node in the scene; a transform has the report from the start, by which selectors know it as a result."""
+    """A node in the scene, with its provenance; a transform has the report too, by which selectors know it as a result.
+
+    They are written before the node enters the scene: then nobody watches it yet.
+    """
     node = slicer.mrmlScene.CreateNodeByClass(nodeClass)
     node.UnRegister(None)
     node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+    Provenance.setProvenance(node, report)
     if role == "transform":
         ResultNodes.mark(node, report)
     return slicer.mrmlScene.AddNode(node)
