@@ -91,6 +91,7 @@ class _Evaluation:
         self._device = resolve_device(config.device)
         self._rows: dict[tuple[str, str, str], PairRow] = {}
         self._place = (0.0, 1.0, "")
+        self._told: set[tuple[str, str]] = set()
 
     def all_pairs(self, methods: Sequence[Method], folder: EvaluationFolder) -> list[PairRow]:
         """Compute what is missing; the table is written however it ends."""
@@ -113,10 +114,19 @@ class _Evaluation:
         return [self._rows[key] for key in wanted]
 
     def tell_within(self, event: Event) -> None:
-        """Pass on what a method tells; its own progress becomes that of the whole evaluation."""
+        """Pass on what a method tells; its own progress becomes that of the whole evaluation.
+
+        What it says of an image in the same words for every pair and method is passed on once; that memory did not
+        suffice concerns one registration, and is passed on each time.
+        """
         if isinstance(event, Progress):
             start, end, stage = self._place
             self._report(Progress(stage=stage, fraction=start + (end - start) * event.fraction, text=event.stage))
+        elif isinstance(event, Warning):
+            words = (event.code, event.text)
+            if words not in self._told or event.code == "less-memory":
+                self._told.add(words)
+                self._report(event)
         elif not isinstance(event, Metric):
             self._report(event)
 

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 
+from autofuse_engine import evaluation
 from autofuse_engine.checkpoint import save_checkpoint
 from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.data.transform import MatrixStep, SpatialTransform
 from autofuse_engine.errors import AutoFuseError, CancelledError
 from autofuse_engine.evaluation import evaluate
-from autofuse_engine.evaluation_configs import EvaluationConfig, parse_methods
+from autofuse_engine.evaluation_configs import EvaluationConfig, MethodSpec, parse_methods
 from autofuse_engine.evaluation_data import open_data
 from autofuse_engine.evaluation_folder import ALIGNMENTS, CONFIG, EvaluationFolder
 from autofuse_engine.evaluation_methods import EvaluationPair, Registered
+from autofuse_engine.evaluation_ours import MethodContext
 from autofuse_engine.evaluation_rows import ROWS, TABLE, PairRow, read_rows
 from autofuse_engine.events import Event, Progress, Warning
 from autofuse_engine.model_card import ModelCard, Preprocessing
@@ -98,10 +100,11 @@ class TestRows:
     def test_all_methods_but_none_start_from_one_alignment_that_is_kept(self, tmp_path: Path, out: Path) -> None:
         plain_folder(tmp_path / "Eier", count=2)
         peer = Peer("other")
-        none, affine, other = run(wanted(tmp_path / "Eier", "none", "affine", "syn@as=other", pairs=1), out, peer)
+        methods = ("none", "affine", "refinement@refine=0", "syn@as=other")
+        none, affine, still, other = run(wanted(tmp_path / "Eier", *methods, pairs=1), out, peer)
         assert none.seconds_alignment is None
-        assert affine.seconds_alignment == other.seconds_alignment
-        assert none.dice == none.dice_before != affine.dice == affine.dice_before == other.dice
+        assert affine.seconds_alignment == still.seconds_alignment == other.seconds_alignment
+        assert none.dice == none.dice_before != affine.dice == affine.dice_before == still.dice == other.dice
         line = json.loads((out / ALIGNMENTS).read_text(encoding="utf-8"))
         assert np.array_equal(line["moving_from_fixed_ras"], peer.seen[0].initial_ras)
         later = Peer("later")
@@ -167,6 +170,27 @@ class TestGoingOn:
         assert fractions == sorted(fractions)
         assert fractions[-1] == 1.0
         assert "pair 2 of 2: affine" in [event.stage for event in told]
+
+    def test_what_models_say_of_an_image_is_told_once(
+        self, prepared: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def chatty(spec: MethodSpec, context: MethodContext) -> Peer:
+            peer = Peer(spec.name)
+            register = peer.register
+
+            def telling(pair: EvaluationPair) -> Registered:
+                for code in ("model-size-unusual", "less-memory"):
+                    context.report(Warning(code=code, text="Some words."))
+                return register(pair)
+
+            monkeypatch.setattr(peer, "register", telling)
+            return peer
+
+        monkeypatch.setattr(evaluation, "our_method", chatty)
+        events: list[Event] = []
+        run(wanted(prepared, "none", "affine", pairs=2), out, report=events.append)
+        codes = [event.code for event in events if isinstance(event, Warning)]
+        assert codes == ["model-size-unusual", *["less-memory"] * 4]
 
 
 class TestFailures:
