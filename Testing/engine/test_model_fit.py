@@ -145,6 +145,13 @@ def test_inverted_contrast_is_unusual(card: ModelCard) -> None:
     assert codes(card, volume.with_array(inverted)) == [INTENSITY_UNUSUAL]
 
 
+@pytest.mark.parametrize("exponent", [0.4, 3.0])
+def test_brighter_and_darker_histograms_are_unusual(card: ModelCard, exponent: float) -> None:
+    volume = ball(17.5)
+    bent = 500 * np.clip(volume.array / 500, 0, None) ** exponent
+    assert codes(card, volume.with_array(bent)) == [INTENSITY_UNUSUAL]
+
+
 @pytest.mark.parametrize(("factor", "expected"), [(0.2, True), (0.5, False), (1.5, False), (2.0, True)])
 def test_spacing_is_far_when_much_finer_or_coarser(card: ModelCard, factor: float, expected: bool) -> None:
     low, high = spacing_range_mm(card) or (0, 0)
@@ -197,6 +204,9 @@ def test_of_several_fitting_models_named_words_then_closeness_then_the_name_deci
     other = replace(card, name="a-liver", intended_use=IntendedUse(body_part="abdomen"))
     assert chosen([card, other], good, good) == "a-liver"
     assert chosen([card, other], replace(good, name="Brain_1"), good) == "balls"
+    unnamed = replace(card, name="a-plain", intended_use=IntendedUse())
+    assert chosen([card, unnamed], good, good) == "a-plain"
+    assert chosen([card, unnamed], replace(good, name="Brain_1"), good) == "balls"
     finer = replace(card, name="a-fine", preprocessing=Preprocessing(spacing_mm=(0.5, 0.5, 0.5)))
     assert chosen([finer, card], good, good) == "balls"
 
