@@ -10,7 +10,6 @@ meanwhile are smaller, never larger.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -51,7 +50,7 @@ def expand(small: Path, checkpoint: Path) -> None:
     save_file(full, checkpoint, header)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safe_open(path, "pt") as stream:
         header = stream.metadata() or {}
         json.loads(header[_HEADER])  # a file without facts is no checkpoint

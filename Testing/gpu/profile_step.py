@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -125,9 +126,9 @@ def _graphed(network: nn.Module, pair: TrainingPair, config: TrainingConfig, rep
     """Forward and backward of the network, launched one by one and as a captured graph: what graphs would gain."""
     fields, device = _Fields(network.train()), pair.fixed.device
 
-    def both(module: Callable[..., tuple[Tensor, ...]]) -> None:
+    def both(module: Callable[..., Any]) -> None:
         with torch.autocast("cuda", torch.bfloat16, enabled=config.precision == "bfloat16", cache_enabled=False):
-            sum(part.float().square().sum() for part in module(pair.fixed, pair.moving)).backward()  # pyright: ignore
+            sum(part.float().square().sum() for part in module(pair.fixed, pair.moving)).backward()
 
     plain = _milliseconds(partial(both, fields), device, repeats, warm_up)
     try:

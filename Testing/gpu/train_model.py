@@ -196,7 +196,7 @@ def _print_warnings(event: Event) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Train a model that ships, in pieces; see the head of this file.")
     parser.add_argument("model", choices=list(RECIPES))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path)
