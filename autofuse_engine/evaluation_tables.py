@@ -16,7 +16,7 @@ from autofuse_engine.evaluation_statistics import (
 
 NAMES = {"dice": "Dice", "tre_mm": "landmark error (mm)", "ncc": "NCC"}
 _NONE = "-"
-_NAME_WIDTH, _P_WIDTH = 40, 12
+_NAME_WIDTH, _LEAST_NAME_WIDTH, _P_WIDTH = 40, 18, 12
 """Characters on a terminal."""
 
 
@@ -114,15 +114,16 @@ def print_summary(summary: EvaluationSummary, title: str = "") -> None:
     header, rows, best = _cells(summary)
     hidden: set[int] = set()
     for name in ("inverse, 99 % (mm)", "NCC", "Dice, median", "folding (cells)", "memory (GiB)", "inverse, mean (mm)",
-                 "SDlogJ", "folding, worst (%)"):  # fmt: skip
+                 "SDlogJ", "folding, worst (%)", "HD95 (mm)", "pairs", "p"):  # fmt: skip
         if _width(header, rows, hidden) > console.width and name in header:
             hidden.add(header.index(name))
     made = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    least = {"method": min(_LEAST_NAME_WIDTH, max((len(row[0]) for row in rows), default=0)), "p": _P_WIDTH}
     for place, name in enumerate(header):
         if place not in hidden:
             words = name in ("method", "p")
             made.add_column(name, justify="right" if place else "left", overflow="fold", no_wrap=not words,
-                            min_width=_P_WIDTH if name == "p" else None)  # fmt: skip
+                            min_width=least.get(name))  # fmt: skip
     for number, row in enumerate(rows):
         kept = [(place, cell) for place, cell in enumerate(row) if place not in hidden]
         made.add_row(*(Text(cell, style="bold green" if (number, place) in best else "") for place, cell in kept))

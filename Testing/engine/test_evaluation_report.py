@@ -155,6 +155,19 @@ def test_the_table_on_a_terminal_leaves_out_what_has_no_room(monkeypatch, capsys
         assert all(part in shown for part in ("one", "reference", "0.5650 ±"))
 
 
+def test_the_names_of_methods_keep_room_on_a_narrow_terminal(monkeypatch, capsys) -> None:
+    more = {"folding_count": 3, "folding_percent": 0.01, "hd95_mm": 2.0}
+    names = ("affine", "hippo-trial@refine=default,passes=2")
+    summary = summarise([item for name in names for item in rows_of(name, [0.5, 0.6], **more)])
+    monkeypatch.setenv("COLUMNS", "80")
+    print_summary(summary, "Hippocampus")
+    shown = capsys.readouterr().out
+    assert "affine" in shown
+    assert "hippo-trial@refine" in shown
+    assert "seconds, median" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("labels", [2, 36, 149])
 def test_no_text_of_the_labels_meets_another_or_the_edge(tmp_path: Path, labels: int) -> None:
     names = [f"method-{number}-{LONG}" if number % 3 == 0 else f"network-{number}-hippocampus" for number in range(6)]
