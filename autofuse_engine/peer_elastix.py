@@ -90,10 +90,9 @@ def parameters(fixed: Volume, seed: int) -> Mapping[str, tuple[str, ...]]:
     resolutions = 4 if min(fixed.shape) >= _LARGE_SIDE else 3
     return {
         "Registration": ("MultiMetricMultiResolutionRegistration",),
-        "Metric": ("AdvancedMattesMutualInformation", "TransformBendingEnergyPenalty"),
+        "Metric": ("AdvancedNormalizedCorrelation", "TransformBendingEnergyPenalty"),
         "Metric0Weight": ("1.0",),
         "Metric1Weight": ("1.0",),
-        "NumberOfHistogramBins": ("32",),
         "Transform": ("BSplineTransform",),
         "HowToCombineTransforms": ("Compose",),
         "FinalGridSpacingInPhysicalUnits": (f"{final_spacing_mm(fixed):.6f}",),

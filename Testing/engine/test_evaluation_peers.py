@@ -131,6 +131,7 @@ def test_the_spline_is_as_fine_as_the_image_allows() -> None:
     assert parameters(small, 0)["GridSpacingSchedule"] == ("4", "2", "1")
     assert parameters(brain, 0)["GridSpacingSchedule"] == ("8", "4", "2", "1")
     assert parameters(brain, 6)["RandomSeed"] == ("7",)
+    assert parameters(brain, 0)["HowToCombineTransforms"] == ("Compose",)
 
 
 def test_the_folder_of_a_peer_may_have_spaces_and_letters_and_is_gone_afterwards(
