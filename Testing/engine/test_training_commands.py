@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from autofuse_engine import catalog
 from autofuse_engine.cli import main
+from autofuse_engine.data.files import write_volume
+from autofuse_engine.data.manifest import read_manifest
+from autofuse_engine.data.volume import Volume
 from autofuse_engine.events import Metric, Progress, Warning
 from autofuse_engine.run_folder import RunFolder
 from autofuse_engine.run_lock import RunLock
@@ -93,6 +97,30 @@ def test_a_run_becomes_a_model_of_the_catalog(
     assert card is not None
     assert (card.intended_use.modality, card.intended_use.body_part) == ("MR", "head")
     assert "model-exists" in refused(export, capsys)
+
+
+def test_an_export_measures_the_images_of_the_cases_that_were_trained_on(
+    run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(2)
+    splits = {case.name: case.split for case in read_manifest(dataset).cases}
+    (tmp_path / "raw" / "images").mkdir(parents=True)
+    for name in (*splits, "never prepared"):
+        image = Volume(array=random.random((10, 12, 14), np.float32), ras_from_ijk=np.diag([1.0, -1.5, 2.0, 1.0]))
+        write_volume(tmp_path / "raw" / "images" / f"{name}.nii.gz", image)
+    folder = tmp_path / "Modelle äöü"
+    assert main(["train", "export", str(run), "--name", "mine", "--folder", str(folder), "--images",
+                 str(tmp_path / "raw"), "--attribution", "A. Müller", "--known-failure", "turned images",
+                 "--storage", "float16", "--quiet"]) == 0  # fmt: skip
+    card = catalog.find(folder / "mine.safetensors").card
+    assert card is not None
+    assert card.training_range is not None
+    assert card.training_range.cases == {"train": 5, "validation": 3}
+    assert card.training_range.spacing_mm[0] == 1.0
+    assert (card.attribution, card.known_failures) == ("A. Müller", ("turned images",))
+    assert card.intended_use.spacing_mm == min(card.preprocessing.spacing_mm)
+    assert card.weights is not None
+    assert card.weights.storage == "float16"
 
 
 def test_a_configuration_file_trains_and_stop_is_for_running_ones(
