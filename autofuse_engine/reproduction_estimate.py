@@ -14,7 +14,7 @@ from autofuse_engine.errors import CancelledError
 from autofuse_engine.events import Progress, Report, silent
 from autofuse_engine.reproduction import dataset_folder, is_trained
 from autofuse_engine.reproduction_folder import ReproductionFolder
-from autofuse_engine.reproduction_plan import ReproductionConfig, Target, plan_runs
+from autofuse_engine.reproduction_plan import OTHER_METHODS, ReproductionConfig, Target, plan_runs, wanted_methods
 from autofuse_engine.training_trial import Shape, try_training
 
 USUAL_SIDES_MM: dict[Target, tuple[int, int, int]] = {"hippocampus": (48, 64, 48), "brain": (160, 192, 160)}
@@ -45,11 +45,16 @@ class RunEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The plan of a reproduction; ``shape`` in voxels, ``assumed`` where the dataset is not prepared yet."""
+    """The plan of a reproduction.
+
+    ``shape`` in voxels is ``assumed`` where the dataset is not prepared yet; ``registrations`` are judged afterwards:
+    each network alone and refined, and the other methods that were asked for, on every pair.
+    """
 
     shape: Shape
     labels: int
     assumed: bool
+    registrations: int
     runs: tuple[RunEstimate, ...]
 
     @property
@@ -108,7 +113,9 @@ def estimate(
                 memory_gib=trial.memory_gib,
             )
         )
-    return Estimate(shape=shape, labels=labels, assumed=assumed, runs=tuple(found))
+    others = sum(name in OTHER_METHODS for name in wanted_methods(config))
+    count = (2 * len(runs) + others) * config.pairs
+    return Estimate(shape=shape, labels=labels, assumed=assumed, registrations=count, runs=tuple(found))
 
 
 def usual_shape(config: ReproductionConfig) -> Shape:

@@ -33,7 +33,7 @@ class Budget:
 
 BUDGETS: Mapping[tuple[Target, BudgetName], Budget] = {
     ("hippocampus", "small"): Budget(channels=8, spacing_mm=1.5, steps=1200, learning_rate=4e-4),
-    ("brain", "small"): Budget(channels=8, spacing_mm=4.0, steps=300, learning_rate=4e-4),
+    ("brain", "small"): Budget(channels=8, spacing_mm=4.0, steps=500, learning_rate=4e-4),
     ("hippocampus", "full"): Budget(channels=16, spacing_mm=None, steps=20_000, learning_rate=1e-4),
     ("brain", "full"): Budget(channels=16, spacing_mm=None, steps=40_000, learning_rate=1e-4),
 }

@@ -202,6 +202,9 @@ def test_a_dry_run_tells_hours_and_writes_nothing(tmp_path: Path, capsys: pytest
     (run,) = report["runs"]
     assert (run["name"], run["channels"], run["steps"]) == ("voxelmorph-1", 4, 1200)
     assert run["hours"] == pytest.approx(1200 * run["seconds_per_step"] * 1.15 / 3600)
+    assert report["registrations"] == (2 + 1) * 20
     assert not list(tmp_path.iterdir())
+    assert cli.main(given) == 0
+    assert "Trainings in all" in capsys.readouterr().out
     assert cli.main([*given[:-2], "magic"]) == 2
     assert "method-invalid" in capsys.readouterr().err
