@@ -77,7 +77,5 @@ def _print_plan(found: Estimate) -> None:
     about = "as such data usually have" if found.assumed else "of the prepared dataset"
     title = f"Trainings, {size} voxels and {found.labels} labels ({about})"
     print_table(("network", "channels", "parameters", "steps", "s a step", "GiB", "time"), rows, title)
-    print(
-        f"Trainings in all: {duration(3600 * found.hours)}. Preparing the data, and {found.registrations} registrations "
-        "to compare, come on top."
-    )
+    total = duration(3600 * found.hours)
+    print(f"Trainings in all: {total}. Preparing the data and {found.registrations} registrations come on top.")
