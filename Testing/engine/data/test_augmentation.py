@@ -191,6 +191,16 @@ def test_a_bend_is_smooth_and_never_folds() -> None:
     assert torch.allclose(bent[inner] * 40, (ramp * 40 + displacement[:, 1:2])[inner], atol=1e-3)
 
 
+def test_a_constant_velocity_is_a_shift_by_itself() -> None:
+    """The flow of a constant field at time 1, in voxels of the image, component by component."""
+    constant = np.array([1.5, -0.75, 0.5], np.float32)
+    nodes = np.broadcast_to(constant[:, None, None, None], (3, 3, 4, 3)).copy()
+    displacement = bend(nodes, (24, 40, 32), torch.device("cpu"))
+    for channel, expected in enumerate(constant):
+        found = displacement[0, channel, 5:-5, 5:-5, 5:-5]
+        torch.testing.assert_close(found, torch.full_like(found, float(expected)), atol=1e-4, rtol=0)
+
+
 def test_a_shear_moves_each_plane_along_itself() -> None:
     matrix = draw(3, AugmentationConfig(shear=0.2)).fixed.source_from_target_vox
     assert matrix is not None

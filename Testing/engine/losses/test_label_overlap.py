@@ -34,6 +34,16 @@ def test_a_shifted_slab_has_the_dice_of_its_overlap(amount: float, expected: flo
     assert float(label_overlap(fixed, moving, shift(amount, axis=0), torch.tensor([1]))) == pytest.approx(0.5, abs=1e-4)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_each_channel_moves_along_its_own_axis(axis: int) -> None:
+    fixed, moving = (torch.zeros(1, 1, *SHAPE, dtype=torch.int64) for _ in range(2))
+    fixed.narrow(axis + 2, 2, 3).fill_(1)
+    moving.narrow(axis + 2, 4, 3).fill_(1)
+    losses = [float(label_overlap(fixed, moving, shift(2.0, channel), torch.tensor([1]))) for channel in range(3)]
+    assert losses[axis] == pytest.approx(0, abs=1e-4)
+    assert all(losses[other] == pytest.approx(2 / 3, abs=1e-4) for other in range(3) if other != axis)
+
+
 def test_only_the_chosen_labels_that_both_images_have_count() -> None:
     fixed, moving = slab(10, 13, 3, slab(4, 8, 1)), slab(1, 3, 2, slab(4, 8, 1))
     still = shift(0.0)
