@@ -55,10 +55,14 @@ class Judge:
                 result[name] = result["before"]
                 continue
             image = resample_image(moving, transform, self.fixed)
-            labels = None if moving_labels is None else resample_labels(moving_labels, transform, self.fixed)
-            result[name] = self.figures(transform, image, labels, shared)
             between()
-        result["after"] = self.figures(forward, warped, warped_labels, shared)
+            labels = None
+            if moving_labels is not None:
+                labels = resample_labels(moving_labels, transform, self.fixed, between=between)
+            between()
+            result[name] = self.figures(transform, image, labels, shared, between=between)
+            between()
+        result["after"] = self.figures(forward, warped, warped_labels, shared, between=between)
         return result
 
     def shared_labels(self, moving_labels: Volume | None) -> set[int]:
@@ -68,7 +72,13 @@ class Judge:
         return set(np.unique(self.fixed_labels.array).tolist()) & set(np.unique(moving_labels.array).tolist()) - {0}
 
     def figures(
-        self, transform: SpatialTransform, image: Volume, labels: Volume | None, shared: set[int]
+        self,
+        transform: SpatialTransform,
+        image: Volume,
+        labels: Volume | None,
+        shared: set[int],
+        *,
+        between: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
         """Figures of one transform: ``ncc``; ``dice``, ``dice_mean``, ``hd95_mm``, ``hd95_mean_mm``; ``tre_mean_mm``.
 
@@ -77,11 +87,14 @@ class Judge:
             image: the moving image under it, on the fixed grid.
             labels: the moving labelmap under it, or None.
             shared: the labels that count, see :meth:`shared_labels`.
+            between: called between the steps; may raise to cancel.
         """
         figures: dict[str, Any] = {"ncc": correlation(self.fixed.array, image.array, self.foreground)}
         if self.fixed_labels is not None and labels is not None:
+            between()
             dice = dice_per_label(self.fixed_labels.array, labels.array)
-            hd95 = hd95_per_label(self.fixed_labels.array, labels.array, self.fixed.spacing_mm)
+            between()
+            hd95 = hd95_per_label(self.fixed_labels.array, labels.array, self.fixed.spacing_mm, between=between)
             dice = {label: value for label, value in dice.items() if label in shared}
             hd95 = {label: value for label, value in hd95.items() if label in shared}
             figures |= {"dice": dice, "dice_mean": mean_of(dice), "hd95_mm": hd95, "hd95_mean_mm": mean_of(hd95)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +95,7 @@ def predict(
     smoothness: float = 1.0,
     fixed_given: GivenClasses | None = None,
     moving_given: GivenClasses | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> Prediction:
     """One forward pass, and draws from the predicted distribution.
 
@@ -105,13 +108,14 @@ def predict(
         smoothness: 0.1 to 10; sets the code of a conditional model, others do without.
         fixed_given: classes of the fixed image that guide a semi-supervised model.
         moving_given: the same for the aligned moving image.
+        between: called before every part of the network; may raise to stop.
 
     Raises:
         ValueError: if classes are given to a model that cannot use them.
     """
     config = model.card.network
     dtype = torch.bfloat16 if model.precision == "bfloat16" else torch.float32
-    with torch.inference_mode():
+    with torch.inference_mode(), _asking(model.network, between):
         images = [image.to(model.device, dtype) for image in (fixed, moving)]
         code = code_for_smoothness(smoothness) if config.conditional else None
         output = model.network(
@@ -144,6 +148,16 @@ def predict(
         displacement_vox=field if output.is_displacement else None,
         regularity_weight=None if output.regularity_weight is None else output.regularity_weight.float().clone(),
     )
+
+
+@contextmanager
+def _asking(network: nn.Module, between: Callable[[], None]) -> Iterator[None]:
+    handles = [part.register_forward_pre_hook(lambda *_: between()) for part in network.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def displacement_at_half_resolution(velocity_mean: Tensor, steps: int, *, align_corners: bool) -> Tensor:

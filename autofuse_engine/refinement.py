@@ -8,7 +8,7 @@ interpolation), and adds the smoothness and folding terms.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +100,7 @@ def refine(
         base_vox: ``(1, 3, D, H, W)``, voxels of the working grid: a displacement that follows the flow of the
             velocity and stays as it is; None for none.
         report: receives ``Progress`` with the fraction of the refinement alone, and ``Metric``.
-        stop: asked before every step; True ends the search with the best field so far.
+        stop: asked before every step and between its pieces; True ends the search with the best field so far.
     """
     shape = tuple(pair.fixed.shape[2:])
     factors = _factors(shape, config.coarsest_side)
@@ -112,12 +112,16 @@ def refine(
     levels: list[LevelReport] = []
     for number, factor in enumerate(factors):
         sides = tuple(side // factor for side in shape)
-        correction = enlarge_field(correction, sides) if levels else correction.expand(1, 3, *sides)
-        span = (float(costs[number] / costs[-1]), float(costs[number + 1] / costs[-1]))
-        with _fast_denormals():
-            level = _Level(pair, config, factor, None if base_vox is None else shrink(base_vox, factor) / factor)
-            update, outcome = level.optimise(shrink(start, factor) / factor, correction, _Watch(report, stop, span))
-        correction = correction + update
+        beginning = enlarge_field(correction, sides) if levels else correction.expand(1, 3, *sides)
+        watch = _Watch(report, stop, (float(costs[number] / costs[-1]), float(costs[number + 1] / costs[-1])))
+        base = None if base_vox is None else shrink(base_vox, factor) / factor
+        try:
+            with _fast_denormals():
+                level = _Level(pair, config, factor, base, watch.check)
+                update, outcome = level.optimise(shrink(start, factor) / factor, beginning, watch)
+        except _Stopped:  # while the level was prepared
+            break
+        correction = beginning + update
         levels.append(outcome)
         if stop():
             break
@@ -133,11 +137,30 @@ def _factors(shape: tuple[int, ...], coarsest_side: int) -> list[int]:
     return factors
 
 
+class _Stopped(Exception):  # noqa: N818 (nothing went wrong)
+    """The search shall end with what it has."""
+
+
 @dataclass(frozen=True)
 class _Watch:
     report: Report
     stop: Callable[[], bool]
     span: tuple[float, float]
+
+    def check(self) -> None:
+        """Stop the piece of work that asks, where that is wished."""
+        if self.stop():
+            raise _Stopped
+
+    def check_backward(self, loss: Tensor) -> None:
+        """Check between the pieces of the coming backward pass too: before every node of the graph."""
+        waiting, seen = [loss.grad_fn], set()
+        while waiting:
+            node = waiting.pop()
+            if node is not None and node not in seen and node.next_functions:
+                seen.add(node)
+                node.register_prehook(lambda gradients: self.check())
+                waiting.extend(following for following, _ in node.next_functions)
 
     def tell(self, factor: int, step: int, steps: int, loss: float) -> None:
         fraction = self.span[0] + (self.span[1] - self.span[0]) * (step + 1) / steps
@@ -148,8 +171,16 @@ class _Watch:
 class _Level:
     """Images, weights and loss at one resolution."""
 
-    def __init__(self, pair: RefinementPair, config: RefinementConfig, factor: int, base: Tensor | None) -> None:
-        self.config, self.factor, self.base = config, factor, base
+    def __init__(
+        self,
+        pair: RefinementPair,
+        config: RefinementConfig,
+        factor: int,
+        base: Tensor | None,
+        between: Callable[[], None],
+    ) -> None:
+        self.config, self.factor, self.base, self.between = config, factor, base, between
+        between()
         self.fixed = shrink(pair.fixed, factor)
         weight = pair.fixed_weight
         self.fixed_weight = None if weight is None else shrink(weight.float(), factor)
@@ -162,10 +193,13 @@ class _Level:
         self.matrix = pair.moving_from_fixed_vox @ center
         self.moving = pair.moving
         if factor > 1:
-            self.moving = smooth_image(pair.moving, [0.5 * factor * ratio for ratio in pair.moving_voxels_per_fixed])
+            sigmas = [0.5 * factor * ratio for ratio in pair.moving_voxels_per_fixed]
+            self.moving = smooth_image(pair.moving, sigmas, between=between)
         if config.similarity == "mind":
-            aligned = resample(self.moving, self.matrix, tuple(self.fixed.shape[2:]))
-            self.fixed_features, self.moving_features = mind_ssc(self.fixed), mind_ssc(aligned)
+            aligned = resample(self.moving, self.matrix, tuple(self.fixed.shape[2:]), between=between)
+            features = (mind_ssc(image, between=between) for image in (self.fixed, aligned))
+            self.fixed_features, self.moving_features = features
+        between()
         self.places = apply_matrix(self.matrix, voxel_grid(self.fixed.shape[2:], self.fixed.device))
         linear = np.eye(4)
         linear[:3, :3] = self.matrix[:3, :3]
@@ -173,23 +207,31 @@ class _Level:
 
     def loss(self, velocity: Tensor) -> Tensor:
         """Similarity, smoothness and folding terms of ``(1, 3, ...)`` in voxels of the level."""
-        config = self.config
-        displacement = integrate(velocity, squarings_for(velocity.detach(), _LONGEST_FIRST_STEP_VOX))
+        config, between = self.config, self.between
+        squarings = squarings_for(velocity.detach(), _LONGEST_FIRST_STEP_VOX)
+        displacement = integrate(velocity, squarings, between=between)
+        between()
         if self.base is not None:
             displacement = compose(displacement, self.base)
+            between()
         places = self.places + apply_matrix(self.linear, displacement)
         weight = self.fixed_weight
         if self.moving_weight is not None:
             seen = sample(self.moving_weight, places.detach())
             weight = seen if weight is None else weight * seen
+            between()
         if config.similarity == "mind":
             warped = warp(self.moving_features, displacement)
+            between()
             similarity = _MIND_SCALE * mean_squared_error(self.fixed_features, warped, weight)
         elif config.similarity == "mse":
             similarity = self.mse_scale * mean_squared_error(self.fixed, sample(self.moving, places), weight)
         else:
             radius = config.radius if self.factor == 1 else config.coarse_radius
-            similarity = local_ncc(self.fixed, sample(self.moving, places), radius, weight)
+            warped = sample(self.moving, places)
+            between()
+            similarity = local_ncc(self.fixed, warped, radius, weight, between=between)
+        between()
         regularity = config.smoothness * squared_gradient(velocity)
         if config.folding > 0:
             regularity = regularity + config.folding * folding_penalty(displacement, config.folding_margin)
@@ -201,26 +243,28 @@ class _Level:
         update = torch.zeros_like(start).requires_grad_(True)
         optimizer = torch.optim.Adam([update], lr=config.learning_rate, betas=(0.9, 0.99))
         best, best_loss, first_loss, waited, taken = torch.zeros_like(start), float("inf"), float("nan"), 0, 0
-        for step in range(config.steps + 1):  # the last round only judges the last step
-            if watch.stop():
-                break
-            smoothed = smooth(update, config.smoothing_vox)
-            loss = self.loss(start + correction + smoothed)
-            value = float(loss.detach())
-            taken = step
-            first_loss = value if step == 0 else first_loss
-            gained = best_loss - value
-            waited = 0 if gained > _LEAST_GAIN * abs(value) else waited + 1
-            if gained > 0:
-                best, best_loss = smoothed.detach().clone(), value
-            if step == config.steps or waited > _PATIENCE:
-                break
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * (1 - (1 - _LAST_RATE) * step / config.steps)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            watch.tell(self.factor, step, config.steps, value)
+        with suppress(_Stopped):
+            for step in range(config.steps + 1):  # the last round only judges the last step
+                watch.check()
+                smoothed = smooth(update, config.smoothing_vox)
+                watch.check()
+                loss = self.loss(start + correction + smoothed)
+                value = float(loss.detach())
+                taken = step
+                first_loss = value if step == 0 else first_loss
+                gained = best_loss - value
+                waited = 0 if gained > _LEAST_GAIN * abs(value) else waited + 1
+                if gained > 0:
+                    best, best_loss = smoothed.detach().clone(), value
+                if step == config.steps or waited > _PATIENCE:
+                    break
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * (1 - (1 - _LAST_RATE) * step / config.steps)
+                optimizer.zero_grad(set_to_none=True)
+                watch.check_backward(loss)
+                loss.backward()
+                optimizer.step()
+                watch.tell(self.factor, step, config.steps, value)
         outcome = LevelReport(factor=self.factor, steps=taken, loss_first=first_loss, loss_best=best_loss)
         return best, outcome
 

@@ -199,7 +199,7 @@ class _Run:
         found, device = search_with_less_and_less_memory(
             self.config,
             device,
-            lambda attempt: Search(self.config, attempt, models, self._stage, self.tell).find(
+            lambda attempt: Search(self.config, attempt, models, self._stage, self.tell, self._check_cancelled).find(
                 images, lambda: finish_early() or self.cancelled()
             ),
             self.tell,
@@ -220,7 +220,9 @@ class _Run:
             warped = warped.with_array(warped.array.astype(np.float32), f"{inputs.moving.name} warped")
             self._check_cancelled()
             labels = inputs.moving_labels
-            warped_labels = None if labels is None else resample_labels(labels, forward, inputs.fixed)
+            warped_labels = None
+            if labels is not None:
+                warped_labels = resample_labels(labels, forward, inputs.fixed, between=self._check_cancelled)
             self._check_cancelled()
             inner = foreground(inputs.fixed.array)
             judge = Judge(inputs.fixed, inputs.fixed_labels, inputs.fixed_points_ras, inputs.moving_points_ras, inner)

@@ -120,8 +120,24 @@ class Search:
     """One attempt to find the velocity field."""
 
     def __init__(
-        self, config: RegistrationConfig, attempt: Attempt, models: ModelCache, stage: Stage, report: Report
+        self,
+        config: RegistrationConfig,
+        attempt: Attempt,
+        models: ModelCache,
+        stage: Stage,
+        report: Report,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
+        """
+        Args:
+            config: of the registration.
+            attempt: with how much memory.
+            models: gives the network.
+            stage: told of the network and the refinement.
+            report: receives events.
+            between: called between pieces of the preparation of the images; may raise to stop.
+        """
+        self.between = between
         self.config, self.attempt, self.stage, self.report = config, attempt, stage, report
         self.model: ReadyModel | None = None
         if config.model != "none":
@@ -204,21 +220,24 @@ class Search:
         fixed_map = voxel_map(grid.ras_from_ijk, images.fixed.ras_from_ijk)
         moving_map = voxel_map(grid.ras_from_ijk, images.moving.ras_from_ijk, images.moving_from_fixed_ras)
         moving_ratio = grid.spacing_mm.mean() / images.moving.spacing_mm[::-1]
-        fixed, moving = (
-            smooth_image(
-                _tensor(normalised(volume.array, *limits), device),
-                anti_aliasing_sigmas_vox(grid.spacing_mm, volume.spacing_mm),
-            )
-            for volume in (images.fixed, images.moving)
-        )
+        between, prepared_images = self.between, []
+        for volume in (images.fixed, images.moving):
+            between()
+            image = _tensor(normalised(volume.array, *limits), device)
+            between()
+            sigmas = anti_aliasing_sigmas_vox(grid.spacing_mm, volume.spacing_mm)
+            prepared_images.append(smooth_image(image, sigmas, between=between))
+        fixed, moving = prepared_images
         if images.fixed_mask is not None:
-            weight = resample(_tensor(images.fixed_mask.array != 0, device), fixed_map, grid.shape)
+            weight = resample(_tensor(images.fixed_mask.array != 0, device), fixed_map, grid.shape, between=between)
         else:
-            weight = resample(_tensor(foreground(images.fixed.array), device), fixed_map, grid.shape)
+            shown = foreground(images.fixed.array)
+            between()
+            weight = resample(_tensor(shown, device), fixed_map, grid.shape, between=between)
             weight = (smooth(weight, _WEIGHT_SIGMA_VOX) > _WEIGHT_THRESHOLD).float()
         mask = images.moving_mask
         return RefinementPair(
-            fixed=resample(fixed, fixed_map, grid.shape),
+            fixed=resample(fixed, fixed_map, grid.shape, between=between),
             moving=moving,
             moving_from_fixed_vox=moving_map,
             moving_voxels_per_fixed=(float(moving_ratio[0]), float(moving_ratio[1]), float(moving_ratio[2])),
@@ -245,6 +264,7 @@ class Search:
                 smoothness=config.smoothness,
                 fixed_given=None if given is None else given.fixed,
                 moving_given=moving_given,
+                between=self.between,
             )
 
         return predict_in_passes(config.passes, look, grid.spacing_mm)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ _ALL_SAMPLED_UP_TO = 100_000  # voxels; of larger images a third is drawn
 _SHARE_SAMPLED = 0.33
 _WORTHWHILE_SHARE = 0.6  # of the fine level's voxels; a middle level with more is left out
 _BINS = (24, 32, 32)
-_EVALUATIONS = (200, 100, 60)  # at most, which bounds the time until a cancellation is noticed to below a second
+_EVALUATIONS = (200, 100, 60)  # at most
 _ANGLES_DEG = (-30.0, 0.0, 30.0)
 _OVERLAP_TO_START_AS_THEY_LIE = 0.5
 _UNIT_SHARE = 0.3  # of the foreground's radius; the optimiser's first step is one unit, so it cannot leave the image
@@ -85,7 +86,7 @@ def align(
         moving_mask: the same for the moving image.
         seed: draws the samples of the metric.
         report: receives ``Progress`` with the fraction of the alignment alone.
-        cancelled: asked between the steps of the search, which take a fraction of a second each.
+        cancelled: asked between the steps of the search and of each optimisation, a fraction of a second each.
 
     Raises:
         InputError: ``no-overlap`` where the images do not lie on each other at the result.
@@ -151,21 +152,22 @@ class _Search:
         report: Report,
         cancelled: Callable[[], bool],
     ) -> None:
+        self._seed, self._report, self._cancelled = seed, report, cancelled
         signs = LPS_FROM_RAS.diagonal()[:3]
         masses = [signs * mass_center_ras(*pair) for pair in ((fixed, fixed_mask), (moving, moving_mask))]
         middles = [signs * volume.center_ras for volume in (fixed, moving)]
+        self._check()
         unit_mm = _UNIT_SHARE * foreground_radius_mm(fixed, fixed_mask)
-        self._fixed = Pyramid(fixed, fixed_mask, _VOXELS, center_lps=masses[0], unit_mm=unit_mm, own_foreground=True)
-        self._moving = Pyramid(moving, moving_mask, _VOXELS, center_lps=masses[1], unit_mm=unit_mm, room=True)
+        shared = {"unit_mm": unit_mm, "between": self._check}
+        self._fixed = Pyramid(fixed, fixed_mask, _VOXELS, center_lps=masses[0], own_foreground=True, **shared)
+        self._moving = Pyramid(moving, moving_mask, _VOXELS, center_lps=masses[1], room=True, **shared)
+        self._check()
         of_middles = ((middles[1] - masses[1]) - (middles[0] - masses[0])) / unit_mm
         self._shifts = {"moments": np.zeros(3), "centers": of_middles}
         if overlap_share(fixed, moving, np.eye(4), fixed_mask, moving_mask) > _OVERLAP_TO_START_AS_THEY_LIE:
             self._shifts["none"] = (masses[0] - masses[1]) / unit_mm
         middle, fine = (image.GetNumberOfPixels() for image in self._fixed.images[1:])
         self._levels = (0, 1, 2) if middle < _WORTHWHILE_SHARE * fine else (0, 2)
-        self._seed = seed
-        self._report = report
-        self._cancelled = cancelled
 
     def run(self, kind: AlignmentKind) -> NDArray[np.float64]:
         """4x4 of the wished kind, LPS mm, that takes points of the fixed image to the moving image."""
@@ -216,6 +218,7 @@ class _Search:
             self._tell(0.1, "search for a start")
             best, best_information = None, -math.inf
             for turn in turns:
+                self._check()
                 start = sitk.Euler3DTransform()
                 start.SetRotation(*(float(angle) for angle in turn))
                 start.SetTranslation(shift.tolist())
@@ -238,6 +241,7 @@ class _Search:
         for small_steps in (False, True):
             method = self._method(level)
             found = type(start)(start)
+            method.AddCommand(sitk.sitkIterationEvent, self._interrupt_if_cancelled)
             method.SetInitialTransform(found, inPlace=True)
             if small_steps:
                 edge = float(np.mean(self._fixed.images[level].GetSpacing()))
@@ -250,8 +254,10 @@ class _Search:
                     costFunctionConvergenceFactor=_TOLERANCE,
                 )
             try:
-                method.Execute(self._fixed.images[level], self._moving.images[level])
-            except RuntimeError:  # ITK: all samples map outside of the moving image
+                with _silent_interruptions():
+                    method.Execute(self._fixed.images[level], self._moving.images[level])
+            except RuntimeError:  # ITK: all samples map outside of the moving image, or it was interrupted
+                self._check()
                 continue
             information = self._information(found, level)
             if information > best_information:
@@ -280,10 +286,33 @@ class _Search:
             matrix[:3, axis] = np.array(transform.TransformPoint(unit)) - matrix[:3, 3]
         return self._moving.lps_from_norm @ matrix @ np.linalg.inv(self._fixed.lps_from_norm)
 
-    def _tell(self, fraction: float, text: str) -> None:
+    def _interrupt_if_cancelled(self) -> None:
+        """Called after every iteration of an optimiser; the quasi-Newton one heeds no ``StopRegistration``."""
+        if self._cancelled():
+            raise _Interrupted
+
+    def _check(self) -> None:
         if self._cancelled():
             raise CancelledError
+
+    def _tell(self, fraction: float, text: str) -> None:
+        self._check()
         self._report(Progress(stage="initial alignment", fraction=fraction, text=text))
+
+
+class _Interrupted(Exception):  # noqa: N818 (nothing went wrong)
+    """Goes through ITK, which makes a RuntimeError of it."""
+
+
+@contextmanager
+def _silent_interruptions() -> Iterator[None]:
+    """SimpleITK prints what a callback raises, by ``sys.excepthook``, before it passes it on."""
+    before = sys.excepthook
+    sys.excepthook = lambda kind, error, trace: None if kind is _Interrupted else before(kind, error, trace)
+    try:
+        yield
+    finally:
+        sys.excepthook = before
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -30,6 +30,7 @@ class Pyramid:
         voxel_counts: about how many voxels each level has; levels never are finer than the image.
         own_foreground: without mask, use the image's foreground and a margin, where it leaves out much of the image.
         room: add background around an image whose border is background, so that the other image never leaves it.
+        between: called between pieces of the work; may raise to stop.
 
     Attributes:
         images: one SimpleITK image per count.
@@ -47,13 +48,16 @@ class Pyramid:
         unit_mm: float,
         own_foreground: bool = False,
         room: bool = False,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         counts = volume.array if mask is None else volume.array[mask.array != 0]
         low, high = intensity_range(counts)
         values = volume.array.astype(np.float32)
         if mask is not None:  # what lies outside must not leak in when the image is smoothed
             values[mask.array == 0] = np.clip(counts, low, high).mean()
+        between()
         clipped = volume.with_array(np.clip(values, low, high))
+        between()
         image = to_sitk(clipped)
         border = _border(clipped.array)
         level = float(np.median(border))
@@ -65,16 +69,19 @@ class Pyramid:
         self.lps_from_norm[:3, 3] = center_lps
         self.images: list[sitk.Image] = []
         for count in sorted(voxel_counts, reverse=True):
-            image = _shrunk(image, count)
+            between()
+            image = _shrunk(image, count, between)
             self.images.insert(0, self._normalised(image))
         self.mask: sitk.Image | None = None
         if mask is not None:
             self.mask = self._normalised(to_sitk(mask.with_array((mask.array != 0).astype(np.uint8))))
         elif own_foreground:
+            between()
             shown = foreground(volume.array)
             if shown.mean() < 0.7:
                 radius = [max(1, round(_MARGIN_MM / spacing)) for spacing in volume.spacing_mm]
                 shown_itk = to_sitk(volume.with_array(shown.astype(np.uint8)))
+                between()
                 self.mask = self._normalised(sitk.BinaryDilate(shown_itk, radius))
 
     def _normalised(self, image: sitk.Image) -> sitk.Image:
@@ -85,7 +92,7 @@ class Pyramid:
         return moved
 
 
-def _shrunk(image: sitk.Image, voxel_count: int) -> sitk.Image:
+def _shrunk(image: sitk.Image, voxel_count: int, between: Callable[[], None]) -> sitk.Image:
     """Average, smooth and resample the field of view to about ``voxel_count`` voxels, as cubic as they can be."""
     spacing, size = np.array(image.GetSpacing()), np.array(image.GetSize())
     edge = (np.prod(spacing * size) / voxel_count) ** (1 / 3)
@@ -101,6 +108,7 @@ def _shrunk(image: sitk.Image, voxel_count: int) -> sitk.Image:
     origin = np.array(image.GetOrigin()) + direction @ ((new_spacing - spacing) / 2)
     image = sitk.BinShrink(image, np.maximum(new_spacing // (2 * spacing), 1).astype(int).tolist())
     for axis in np.flatnonzero(coarser):
+        between()
         if image.GetSize()[axis] >= 4:  # the recursive filter needs four voxels
             image = sitk.RecursiveGaussian(image, float(new_spacing[axis] / 2), direction=int(axis))
     return sitk.Resample(

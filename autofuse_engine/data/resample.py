@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import SimpleITK as sitk
@@ -47,7 +47,14 @@ def background_value(image: Volume) -> float:
     return min(0.0, *(float(face.min()) for face in faces))
 
 
-def resample_labels(labels: Volume, transform: SpatialTransform, reference: Volume, *, nearest: bool = False) -> Volume:
+def resample_labels(
+    labels: Volume,
+    transform: SpatialTransform,
+    reference: Volume,
+    *,
+    nearest: bool = False,
+    between: Callable[[], None] = lambda: None,
+) -> Volume:
     """Resample a labelmap onto the reference's grid; the type and the values of the labels are kept.
 
     By default each voxel takes the label with the largest sum of trilinear weights among the eight corners around
@@ -59,6 +66,7 @@ def resample_labels(labels: Volume, transform: SpatialTransform, reference: Volu
         transform: takes points of the reference to points of the labelmap.
         reference: gives the grid.
         nearest: take the nearest voxel's label instead.
+        between: called between pieces of the work; may raise to stop.
     """
     transform_itk = transform_to_sitk(transform)
     if nearest:
@@ -67,6 +75,7 @@ def resample_labels(labels: Volume, transform: SpatialTransform, reference: Volu
     array = np.zeros(reference.shape, labels.array.dtype)
     ijk_from_lps = np.linalg.inv(LPS_FROM_RAS @ labels.ras_from_ijk)
     for slices, points_lps in _points_by_slab(reference, transform_itk):
+        between()
         array[slices] = _vote(labels.array, map_points(ijk_from_lps, points_lps)).reshape(array[slices].shape)
     return reference.with_array(array, name=labels.name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -9,7 +11,9 @@ from numpy.typing import NDArray
 _MARGIN = 2
 
 
-def hd95_per_label(first: NDArray, second: NDArray, spacing_mm: NDArray[np.float64]) -> dict[int, float]:
+def hd95_per_label(
+    first: NDArray, second: NDArray, spacing_mm: NDArray[np.float64], *, between: Callable[[], None] = lambda: None
+) -> dict[int, float]:
     """Robust Hausdorff distance of each label above background: the larger of the two 95th percentiles, mm.
 
     Surfaces are the label's voxels that touch another label through a face. A label that one labelmap lacks is NaN.
@@ -18,12 +22,16 @@ def hd95_per_label(first: NDArray, second: NDArray, spacing_mm: NDArray[np.float
         first: integer labelmap ``(D, H, W)``.
         second: the same shape.
         spacing_mm: ``(3,)`` in i, j, k order.
+        between: called between the labels; may raise to stop.
     """
     if first.shape != second.shape:
         raise ValueError(f"both labelmaps have one shape, received {first.shape} and {second.shape}")
-    boxes_first, boxes_second = _boxes(first), _boxes(second)
+    boxes_first = _boxes(first)
+    between()
+    boxes_second = _boxes(second)
     result: dict[int, float] = {}
     for label in sorted(set(boxes_first) | set(boxes_second)):
+        between()
         if label not in boxes_first or label not in boxes_second:
             result[label] = float("nan")
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def local_ncc(fixed: Tensor, warped: Tensor, radius: int = 4, weight: Tensor | None = None) -> Tensor:
+def local_ncc(
+    fixed: Tensor,
+    warped: Tensor,
+    radius: int = 4,
+    weight: Tensor | None = None,
+    *,
+    between: Callable[[], None] = lambda: None,
+) -> Tensor:
     """Negative mean of the squared local correlation, in [-1, 0] (Avants et al. 2008; VoxelMorph, eq. 6).
 
     Windows have ``(2 * radius + 1)**3`` voxels and count zeros beyond the border. Sums are three passes of shifted
@@ -20,12 +28,13 @@ def local_ncc(fixed: Tensor, warped: Tensor, radius: int = 4, weight: Tensor | N
         fixed: ``(B, 1, D, H, W)``; receives no gradient.
         warped: same shape.
         weight: same shape, or None for 1 everywhere; the mean is weighted with it.
+        between: called between pieces of the work; may raise to stop.
 
     Raises:
         ValueError: if shapes differ.
     """
     _check_same_shape(fixed, warped)
-    return _LocalNcc.apply(fixed.float(), warped.float(), radius, weight)  # pyright: ignore[reportReturnType]
+    return _LocalNcc.apply(fixed.float(), warped.float(), radius, weight, between)  # pyright: ignore[reportReturnType]
 
 
 def mean_squared_error(fixed: Tensor, warped: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -67,11 +76,15 @@ def _sum_along(image: Tensor, axis: int, radius: int) -> Tensor:
 
 class _LocalNcc(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, fixed: Tensor, warped: Tensor, radius: int, weight: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, fixed: Tensor, warped: Tensor, radius: int, weight: Tensor | None, between: Callable[[], None]
+    ) -> Tensor:
         count = float((2 * radius + 1) ** 3)
         sum_f, sum_w = window_sum(fixed, radius), window_sum(warped, radius)
+        between()
         variance_f = window_sum(fixed * fixed, radius).sub_(sum_f * sum_f / count).clamp_(min=0)
         variance_w = window_sum(warped * warped, radius).sub_(sum_w * sum_w / count).clamp_(min=0)
+        between()
         cross = window_sum(fixed * warped, radius).sub_(sum_f * sum_w / count)
         inverse = (variance_f * variance_w).add_(1e-5).reciprocal_()
         ratio = cross * inverse
@@ -83,9 +96,11 @@ class _LocalNcc(torch.autograd.Function):
             by_variance = squared.mul_(inverse).mul_(variance_f)
             if weight is not None:
                 by_cross, by_variance = by_cross.mul_(weight), by_variance.mul_(weight)
+            between()
             # d loss / d warped(y): sums over all windows that hold y
             means = torch.addcmul(by_cross * sum_f, by_variance, sum_w, value=2.0).div_(count)
             gradient = fixed * window_sum(by_cross, radius)
+            between()
             gradient.addcmul_(warped, window_sum(by_variance, radius), value=2.0)
             gradient.sub_(window_sum(means, radius)).div_(total)
             ctx.save_for_backward(gradient)
@@ -93,9 +108,9 @@ class _LocalNcc(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[None, Tensor, None, None]:  # pyright: ignore
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[None, Tensor, None, None, None]:  # pyright: ignore
         (gradient,) = ctx.saved_tensors
-        return None, gradient * output_gradient, None, None
+        return None, gradient * output_gradient, None, None, None
 
 
 def _check_same_shape(fixed: Tensor, warped: Tensor) -> None:
@@ -103,7 +118,9 @@ def _check_same_shape(fixed: Tensor, warped: Tensor) -> None:
         raise ValueError(f"both images are (B, C, D, H, W), received {tuple(fixed.shape)} and {tuple(warped.shape)}")
 
 
-def mind_ssc(image: Tensor, radius: int = 2, distance: int = 2) -> Tensor:
+def mind_ssc(
+    image: Tensor, radius: int = 2, distance: int = 2, *, between: Callable[[], None] = lambda: None
+) -> Tensor:
     """Modality-independent neighbourhood descriptor with self-similarity context (Heinrich et al., MICCAI 2013).
 
     Each of the 12 channels compares two of the six neighbours at ``distance`` voxels that lie side by side: the
@@ -113,6 +130,7 @@ def mind_ssc(image: Tensor, radius: int = 2, distance: int = 2) -> Tensor:
         image: ``(B, 1, D, H, W)``.
         radius: patches have ``2 * radius + 1`` voxels a side.
         distance: voxels from the centre to its neighbours.
+        between: called between the channels; may raise to stop.
 
     Returns:
         ``(B, 12, D, H, W)``; the most similar pair of neighbours has the value 1.
@@ -123,6 +141,7 @@ def mind_ssc(image: Tensor, radius: int = 2, distance: int = 2) -> Tensor:
     distances = []
     for first, second in _MIND_PAIRS:
         difference = _shifted(padded, first, distance) - _shifted(padded, second, distance)
+        between()
         distances.append(window_sum(difference.square(), radius) / patch_voxels / coverage)
     stacked = torch.cat(distances, dim=1)
     stacked = stacked - stacked.amin(dim=1, keepdim=True)

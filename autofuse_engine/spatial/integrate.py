@@ -99,10 +99,13 @@ def polish_inverse(
             with torch.no_grad():
                 moved = sample(displacement_vox, places)
                 landed = places + moved
+            between()
             with torch.enable_grad():
                 looked_up, counted = sample(inverse, landed), sample(counter, landed)
             # The derivative of a lookup with respect to the field spreads residuals to the nodes they came from.
+            between()
             wrong += torch.autograd.grad(looked_up, inverse, (looked_up + moved).detach())[0]
+            between()
             weight += torch.autograd.grad(counted, counter, torch.ones_like(counted))[0]
         inverse_vox = inverse_vox - wrong / weight.clamp(min=_LEAST_PROBE_WEIGHT)
     return inverse_vox

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,19 +13,27 @@ from autofuse_engine.spatial.grid import apply_matrix, voxel_grid
 from autofuse_engine.spatial.warp import sample
 
 
-def resample(image: Tensor, source_from_target_vox: NDArray[np.float64], shape: tuple[int, ...]) -> Tensor:
+def resample(
+    image: Tensor,
+    source_from_target_vox: NDArray[np.float64],
+    shape: tuple[int, ...],
+    *,
+    between: Callable[[], None] = lambda: None,
+) -> Tensor:
     """Look an image up on another grid; zero outside, where ITK's half-voxel rule says where outside begins.
 
     Args:
         image: ``(B, C, D, H, W)``.
         source_from_target_vox: 4x4, tensor axis order, from :func:`autofuse_engine.spatial.grid.voxel_map`.
         shape: ``(D', H', W')`` of the target grid.
+        between: called between the slices; may raise to stop.
 
     Returns:
         ``(B, C, D', H', W')``. Coordinates are computed in float64, one slice of the target at a time.
     """
     slabs = []
     for first in range(shape[0]):
+        between()
         coordinates = voxel_grid((1, *shape[1:]), image.device, torch.float64)
         coordinates[:, 0] += first
         coordinates = apply_matrix(source_from_target_vox, coordinates)

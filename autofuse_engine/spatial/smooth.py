@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,9 +28,22 @@ def smooth(field: Tensor, sigma_vox: float | Sequence[float]) -> Tensor:
     return field if max(sigmas) == 0 else _Smooth.apply(field, sigmas)  # pyright: ignore[reportReturnType]
 
 
-def smooth_image(image: Tensor, sigma_vox: float | Sequence[float]) -> Tensor:
-    """As :func:`smooth`, but the image continues beyond its border: weights outside are left out of the mean."""
-    return smooth(image, sigma_vox) / smooth(torch.ones_like(image[:1, :1]), sigma_vox)
+def smooth_image(
+    image: Tensor, sigma_vox: float | Sequence[float], *, between: Callable[[], None] = lambda: None
+) -> Tensor:
+    """As :func:`smooth`, but the image continues beyond its border: weights outside are left out of the mean.
+
+    ``between`` is called between the axes; it may raise to stop.
+    """
+    sigmas = (float(sigma_vox),) * 3 if isinstance(sigma_vox, (int, float)) else tuple(map(float, sigma_vox))
+    weights = torch.ones_like(image[:1, :1])
+    for axis, sigma in enumerate(sigmas):
+        alone = [sigma if other == axis else 0.0 for other in range(len(sigmas))]
+        image = smooth(image, alone)
+        between()
+        weights = smooth(weights, alone)
+        between()
+    return image / weights
 
 
 class _Smooth(torch.autograd.Function):
