@@ -110,6 +110,7 @@ class _Reproduction:
         self._config, self._folder = config, folder
         self._report, self._cancelled = report, cancelled
         self.failed: dict[str, str] = {}
+        self._told: set[str] = set()
 
     def prepare(self) -> PreparedDataset:
         """The prepared dataset, whose images all have been aligned by an affine transform once."""
@@ -238,6 +239,13 @@ class _Reproduction:
         self.failed[name] = error.text
         self._report(Warning(code="reproduction-network-failed", text=f"{name} takes no part: {error.text}"))
 
+    def _is_new(self, warning: Warning) -> bool:
+        """Whether it has to be told: what each registration says of a model and an image is told once of all."""
+        about_model = warning.code.startswith("model-")
+        known = about_model and warning.code in self._told
+        self._told.add(warning.code)
+        return not known
+
     def _part(self, stage: str, start: float, end: float) -> Report:
         """Pass on what a part tells; its progress becomes that of the whole."""
         if self._cancelled():
@@ -248,7 +256,7 @@ class _Reproduction:
                 text = event.text or event.stage
                 fraction = start + (end - start) * event.fraction
                 self._report(Progress(stage=stage, fraction=fraction, text=text))
-            elif isinstance(event, (Warning, Metric)):
+            elif isinstance(event, Metric) or (isinstance(event, Warning) and self._is_new(event)):
                 self._report(event)
 
         return tell
