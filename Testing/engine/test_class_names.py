@@ -9,6 +9,7 @@ import pytest
 from autofuse_engine.class_names import can_be_guided, class_names, classes_by_name, classes_by_value, plain
 from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.model_card import ModelCard
+from autofuse_engine.training_export import _classes as described_classes
 
 CLASSES = [
     {"value": 0, "name": "background"},
@@ -76,3 +77,15 @@ def test_only_segmentations_that_reach_the_pair_path_can_be_guided() -> None:
     assert not can_be_guided(card(input_fusion=False))
     assert not can_be_guided(ModelCard(name="m", network=NetworkConfig(channels=2)))
     assert not can_be_guided(None)
+
+
+def test_an_exported_model_tells_the_values_of_the_original_files_where_its_checkpoint_knows_them() -> None:
+    config = {"network": {"classes": 3}}
+    labels = [{"value": 2, "name": "Core", "sources": [9]}, {"value": 1, "name": "Ring", "sources": [3, 7]}]
+    assert described_classes(config, {"labels": labels}) == [
+        {"value": 1, "name": "Ring", "labels": [3, 7]},
+        {"value": 2, "name": "Core", "labels": [9]},
+    ]
+    older = [{"value": 1, "name": "Ring"}, {"value": 2, "name": "Core"}]
+    assert described_classes(config, {"labels": older}) == older
+    assert described_classes({"network": {}}, {"labels": older}) == []
