@@ -62,7 +62,7 @@ def reproduction_markdown(
         if names:
             lines += [f"### {group}", *_table(summary, names, refined), ""]
     lines += ["### Reported by the paper, not run here", *_others_table(), ""]
-    lines += [f"{note}  " for note in notes(summary)]
+    lines += [f"{note}  " for note in notes(summary)[1:]]  # the first one explains columns of another table
     lines += [f"{name} was not trained: {text}  " for name, text in failed.items()]
     return "\n".join([*lines, _answer(summary, refined), ""])
 
@@ -124,7 +124,7 @@ def _set_up(config: ReproductionConfig, dataset: PreparedDataset, summary: Evalu
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return (
         f"{name} ({splits} cases, {len(dataset.labels)} labels), aligned once by an affine transform, grid {grid} "
-        f"voxels of {spacing} mm; {summary.pairs} validation pairs; {size.steps} steps of one pair each, learning rate "
+        f"voxels of {spacing} mm; {summary.pairs} pairs of the validation split; {size.steps} steps of one pair each, learning rate "
         f"{size.learning_rate:g}, AutoFuse of width {size.channels} and all others in their ratio to it, last "
         f"checkpoint; seed {config.seed}; {machine}; engine {__version__}{_commit()}, torch {torch.__version__}."
     )
