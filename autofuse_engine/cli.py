@@ -128,9 +128,6 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
                             f"(default: {_DEFAULTS.initial})")  # fmt: skip
     group.add_argument("--refine", type=int, default=_DEFAULTS.refinement_steps, metavar="STEPS",
                        help="optimisation steps for this pair, 0 for none (default: chosen by the engine)")  # fmt: skip
-    group.add_argument("--passes", type=int, default=_DEFAULTS.passes, metavar="N",
-                       help="1..4: how often the model looks at the pair, each time after warping "
-                            f"(default: {_DEFAULTS.passes})")  # fmt: skip
     group.add_argument("--smoothness", type=float, default=_DEFAULTS.smoothness, metavar="FACTOR",
                        help="0.1..10; above 1 the refinement stays smoother, below 1 it follows more closely "
                             f"(default: {_DEFAULTS.smoothness:g})")  # fmt: skip

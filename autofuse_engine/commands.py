@@ -118,7 +118,6 @@ def config_of(options: argparse.Namespace) -> RegistrationConfig:
         "device": options.device,
         "precision": options.precision,
         "seed": options.seed,
-        "passes": options.passes,
     }
     return parse_config(content)
 
