@@ -137,7 +137,7 @@ class RegistrationPanel:
     def finish(self, **report):
         """Let the worker answer, and wait for the nodes."""
         self.worker.succeed(**report)
-        self.host.waitUntil(lambda: not self.run.active)
+        self.host.waitUntil(lambda: not self.run.active, 60)
         assert self.run.state.value == "done", self.run.error
 
     @property

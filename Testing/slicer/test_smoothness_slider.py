@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+PATIENCE_S = 60.0
+"""For machines that do much else."""
+
 
 def finished(registration, **choices):
     """A registration of the test's pair, refined without a model, that has come to its end."""
@@ -14,7 +17,7 @@ def finished(registration, **choices):
         setattr(parameters, name, value)
     registration.register()
     registration.finish()
-    registration.host.waitUntil(lambda: registration.ui.blendButton.checked)
+    registration.host.waitUntil(lambda: registration.ui.blendButton.checked, PATIENCE_S)
     return *pair, registration.run.result
 
 
@@ -31,14 +34,14 @@ def pause(host, seconds):
     import time
 
     end = time.monotonic() + seconds
-    host.waitUntil(lambda: time.monotonic() > end)
+    host.waitUntil(lambda: time.monotonic() > end, PATIENCE_S)
 
 
 def repeat(registration, position):
     """Let the slider go, and wait until the worker has the job."""
     count = len(registration.worker.jobs)
     letGo(registration, position)
-    registration.host.waitUntil(lambda: len(registration.worker.jobs) > count)
+    registration.host.waitUntil(lambda: len(registration.worker.jobs) > count, PATIENCE_S)
     return registration.worker.jobs[-1][1]
 
 
@@ -97,8 +100,8 @@ def test_several_steps_of_the_keyboard_are_one_run(registration):
     finished(registration)
     for position in (1, 2, 3, 4):
         registration.ui.repeatSlider.setValue(position)
-    registration.host.waitUntil(lambda: registration.run.active)
-    registration.host.waitUntil(lambda: registration.run.state.value == "running")
+    registration.host.waitUntil(lambda: registration.run.active, PATIENCE_S)
+    registration.host.waitUntil(lambda: registration.run.state.value == "running", PATIENCE_S)
     assert registration.worker.jobs[-1][1]["config"]["smoothness"] == 1.6
     registration.finish()
 
@@ -129,7 +132,7 @@ def test_the_visual_check_that_is_on_shows_the_new_result(registration, kind):
     finished(registration)
     ui, host = registration.ui, registration.host
     host.click(getattr(ui, f"{kind}Button"))
-    host.waitUntil(lambda: registration.widget.results.checks.current == kind)
+    host.waitUntil(lambda: registration.widget.results.checks.current == kind, PATIENCE_S)
     host.click(ui.beforeButton)
     host.click(ui.afterButton)
     composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
@@ -153,10 +156,10 @@ def test_the_run_is_told_beside_the_slider_and_can_be_cancelled_there(registrati
     ui, host = registration.ui, registration.host
     assert not ui.repeatRow.visible
     letGo(registration, 12)
-    host.waitUntil(lambda: registration.run.active)
+    host.waitUntil(lambda: registration.run.active, PATIENCE_S)
     assert ui.repeatRow.visible
     assert ui.registerButton.text == "Cancel"
-    host.waitUntil(lambda: registration.run.state.value == "running")
+    host.waitUntil(lambda: registration.run.state.value == "running", PATIENCE_S)
     registration.worker.progress("network", 0.25)
     assert ui.repeatStatusLabel.text == "Network..."
     assert (ui.repeatBar.value, ui.repeatBar.maximum) == (250, 1000)
@@ -188,9 +191,9 @@ def test_a_value_chosen_meanwhile_takes_the_place_of_the_one_that_is_computed(re
     finished(registration)
     repeat(registration, 12)
     letGo(registration, -8)
-    registration.host.waitUntil(lambda: registration.worker.calls)
+    registration.host.waitUntil(lambda: registration.worker.calls, PATIENCE_S)
     registration.worker.fail("cancelled")
-    registration.host.waitUntil(lambda: registration.run.state.value == "running")
+    registration.host.waitUntil(lambda: registration.run.state.value == "running", PATIENCE_S)
     assert registration.worker.jobs[-1][1]["config"]["smoothness"] == 0.4
     registration.finish()
     assert registration.ui.repeatValueLabel.text == "0.4"
@@ -203,7 +206,7 @@ def test_the_slider_is_there_only_where_it_changes_something(registration, monke
     assert not registration.ui.repeatSlider.visible
     registration.makePair()
     parameters = registration.widget.logic.getParameterNode()
-    registration.host.waitUntil(lambda: parameters.fixedVolume is not None)
+    registration.host.waitUntil(lambda: parameters.fixedVolume is not None, PATIENCE_S)
     parameters.model, parameters.refinementSteps = "none", 0
     registration.register()
     registration.finish()
@@ -245,7 +248,7 @@ def test_a_change_of_what_the_result_came_from_disables_the_slider_with_the_reas
     count = len(registration.worker.jobs)
     if change != "removed":
         letGo(registration, 5)
-    host.waitUntil(lambda: not ui.repeatSlider.enabled)
+    host.waitUntil(lambda: not ui.repeatSlider.enabled, PATIENCE_S)
     assert len(registration.worker.jobs) == count
     assert ui.repeatSlider.value == 0
     name = {"segments": "Organs", "removed": "CT day 8", "parent": "CT day 8"}.get(change, "CT day 1")
@@ -289,7 +292,7 @@ def test_an_output_that_was_deleted_is_not_made_again(registration):
     registration.finish()
     assert registration.nodeNames() == names
     assert registration.run.result.jacobian is None
-    registration.host.waitUntil(lambda: not registration.ui.jacobianButton.enabled)
+    registration.host.waitUntil(lambda: not registration.ui.jacobianButton.enabled, PATIENCE_S)
 
 
 def test_the_slider_waits_while_another_registration_runs(registration):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+PATIENCE_S = 60.0
+"""For machines that do much else."""
+
 
 def weights():
     """On the fixed grid of the test's pair, (k, j, i): grows along i from 0.2 to 0.85."""
@@ -45,7 +48,7 @@ def test_the_check_shows_it_in_colours_from_nothing_to_one(registration, result)
 
     ui, host = registration.ui, registration.host
     host.click(ui.regularityButton)
-    host.waitUntil(lambda: ui.regularityButton.checked)
+    host.waitUntil(lambda: ui.regularityButton.checked, PATIENCE_S)
     composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
     assert composite.GetBackgroundVolumeID() == result.fixed.GetID()
     assert composite.GetForegroundVolumeID() == result.regularity.GetID()
