@@ -124,9 +124,10 @@ def _set_up(config: ReproductionConfig, dataset: PreparedDataset, summary: Evalu
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return (
         f"{name} ({splits} cases, {len(dataset.labels)} labels), aligned once by an affine transform, grid {grid} "
-        f"voxels of {spacing} mm; {summary.pairs} pairs of the validation split; {size.steps} steps of one pair each, learning rate "
-        f"{size.learning_rate:g}, AutoFuse of width {size.channels} and all others in their ratio to it, last "
-        f"checkpoint; seed {config.seed}; {machine}; engine {__version__}{_commit()}, torch {torch.__version__}."
+        f"voxels of {spacing} mm; {summary.pairs} pairs of the validation split; {size.steps} steps of one pair "
+        f"each, learning rate {size.learning_rate:g}, AutoFuse of width {size.channels} and all others in their "
+        f"ratio to it, last checkpoint; seed {config.seed}; {machine}; engine {__version__}{_commit()}, "
+        f"torch {torch.__version__}."
     )
 
 
