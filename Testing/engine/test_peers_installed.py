@@ -50,7 +50,7 @@ def assert_same_warp(pair: EvaluationPair, found: Registered, warped: Volume) ->
     assert float(np.abs(ours.array - warped.array).max()) < 1e-3 * RANGE
     alignment = SpatialTransform(steps=(MatrixStep(matrix_ras=pair.initial_ras),))
     before = resample_image(pair.moving, alignment, pair.fixed, background=0).array
-    assert float(np.abs(ours.array - pair.fixed.array).mean()) < 0.8 * float(np.abs(before - pair.fixed.array).mean())
+    assert float(np.abs(ours.array - pair.fixed.array).mean()) < 0.9 * float(np.abs(before - pair.fixed.array).mean())
 
 
 def fields_of(found: Registered) -> NDArray:
