@@ -27,7 +27,6 @@ from autofuse_engine.training_preview import preview_pair
 from autofuse_engine.training_trial import try_training
 
 Asked = Callable[[], bool]
-_CARD_TEXTS = ("title", "licence", "attribution")
 
 
 def training_jobs() -> dict[str, Callable[[Mapping[str, Any], Report, Asked, Asked], Result]]:
@@ -120,7 +119,7 @@ def _pair(spec: Mapping[str, Any], report: Report, cancelled: Asked, _: Asked) -
 
 
 def _export(spec: Mapping[str, Any], report: Report, cancelled: Asked, _: Asked) -> Result:
-    optional = {"checkpoint", "overwrite", "storage", "not_for", "intended_use", *_CARD_TEXTS}
+    optional = {"checkpoint", "overwrite", "storage", "not_for", "intended_use", "title", "licence", "attribution"}
     _known(spec, "train_export", {"run", "name", *optional})
     checkpoint, storage = spec.get("checkpoint", "best"), spec.get("storage", "float32")
     if checkpoint not in ("best", "last") or storage not in ("float32", "float16"):
@@ -141,7 +140,9 @@ def _export(spec: Mapping[str, Any], report: Report, cancelled: Asked, _: Asked)
         storage=storage,
         intended_use=intended_use,
         not_for=None if not_for is None else tuple(not_for),
-        **{name: _optional(spec, name) for name in _CARD_TEXTS},
+        title=_optional(spec, "title"),
+        licence=_optional(spec, "licence"),
+        attribution=_optional(spec, "attribution"),
     )
     return Result(files={"weights": str(path), "card": str(path.with_suffix(".json"))}, report={"name": path.stem})
 
