@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
+    os.environ[name] = "1"  # sums depend on how many threads share them
 os.environ["AUTOFUSE_MODELS"] = str(Path(tempfile.gettempdir()) / "autofuse-tests-know-no-models")
 
 _SESSION: pytest.StashKey[pytest.Session] = pytest.StashKey()

@@ -20,6 +20,7 @@ from autofuse_engine.data.atomic import replacing
 from autofuse_engine.errors import FileError
 from autofuse_engine.evaluation_configs import EvaluationConfig, MethodSpec
 from autofuse_engine.evaluation_data import EvaluationData
+from autofuse_engine.evaluation_rows import invalid_results
 from autofuse_engine.json_lines import append_line, read_lines
 from autofuse_engine.model_card import sha256_of
 from autofuse_engine.run_lock import RunLock, holder
@@ -164,7 +165,7 @@ class EvaluationFolder:
                 if not isinstance(content[name], kind) or not content[name]:
                     raise ValueError(f"{name} is empty or of another type")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _invalid(path, str(error)) from error
+            raise invalid_results(path, str(error)) from error
         return content
 
     def _read_alignments(self) -> dict[tuple[str, str], SharedAlignment]:
@@ -178,7 +179,7 @@ class EvaluationFolder:
                 for _, content in read_lines(path)
             }
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _invalid(path, str(error)) from error
+            raise invalid_results(path, str(error)) from error
 
     def _require_same(self, known: Mapping[str, Any], dataset: Mapping[str, Any], seed: int) -> None:
         before = known["dataset"]
@@ -229,14 +230,6 @@ def _in_use(path: Path) -> FileError:
         "evaluation-in-use",
         f"Another evaluation writes to {path}{who}.",
         "Wait for its end, stop it, or choose another folder.",
-    )
-
-
-def _invalid(path: Path, problem: str) -> FileError:
-    return FileError(
-        "evaluation-invalid",
-        f"The results {path} cannot be used: {problem}.",
-        "Evaluate into another folder, or use the version that wrote them.",
     )
 
 

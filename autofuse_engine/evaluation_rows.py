@@ -116,7 +116,7 @@ def read_rows(folder: str | Path) -> list[PairRow]:
             row = _row(content, number)
             rows[row.key] = row
     except (OSError, ValueError) as error:
-        raise _invalid(path, str(error)) from error
+        raise invalid_results(path, str(error)) from error
     return list(rows.values())
 
 
@@ -174,7 +174,8 @@ def _in_numbers(label: str) -> tuple[bool, float, str]:
     return (False, float(label), "") if label.isdigit() else (True, 0.0, label)
 
 
-def _invalid(path: Path, problem: str) -> FileError:
+def invalid_results(path: Path, problem: str) -> FileError:
+    """The error for a file of an evaluation that does not hold what it should."""
     return FileError(
         "evaluation-invalid",
         f"The results {path} cannot be used: {problem}.",

@@ -109,13 +109,14 @@ class TrainingConfig(Config):
     """Everything that decides how a run goes; stored as ``config.json`` in its folder.
 
     ``dataset`` is a folder that ``autofuse dataset prepare`` made. Labels of ``labelled_percent`` of the training cases
-    that have any are used, the others count as unlabelled; validation keeps all. ``batch`` pairs make a step, over all
-    processes together. ``recompute`` trades time for memory (activation checkpointing), ``channels_last`` orders
-    memory for GPUs. ``resident`` keeps all training cases in the memory of the device; None does so on a GPU where they
-    take no more than a quarter of what is free. ``clip_norm`` limits the length of the gradient. Every
-    ``validation_every`` steps up to ``validation_pairs`` pairs are judged (``validation_distances`` says whether by
-    surface distances too, which need SimpleITK and, with many labels, time), and a checkpoint is written then and every
-    ``checkpoint_minutes``.
+    that have any are used, the others count as unlabelled; validation keeps all. In ``guided_percent`` of the steps
+    labels take the place of the maps that a semi-supervised network makes of its classes, so that given ones can guide
+    it. ``batch`` pairs make a step, over all processes together. ``recompute`` trades time for memory (activation
+    checkpointing), ``channels_last`` orders memory for GPUs. ``resident`` keeps all training cases in the memory of the
+    device; None does so on a GPU where they take no more than a quarter of what is free. ``clip_norm`` limits the
+    length of the gradient. Every ``validation_every`` steps up to ``validation_pairs`` pairs are judged
+    (``validation_distances`` says whether by surface distances too, which need SimpleITK and, with many labels, time),
+    and a checkpoint is written then and every ``checkpoint_minutes``.
     """
 
     dataset: str
@@ -125,6 +126,7 @@ class TrainingConfig(Config):
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     synthesis: SynthesisConfig | None = None
     labelled_percent: float = 100.0
+    guided_percent: float = 0.0
     batch: int = 1
     seed: int = 0
     device: str = "auto"
@@ -153,6 +155,11 @@ class TrainingConfig(Config):
         whole(self, "validation_pairs", 1, 100_000)
         number(self, "checkpoint_minutes", 0.0, 1e6)
         number(self, "labelled_percent", 0.0, 100.0, above=True)
+        number(self, "guided_percent", 0.0, 100.0)
+        guidable = self.network.classes > 0 and self.network.input_fusion
+        require(
+            guidable or self.guided_percent == 0, "guided_percent without maps of classes is 0", self.guided_percent
+        )
         if self.clip_norm is not None:
             number(self, "clip_norm", 0.0, 1e12, above=True)
         for name in ("recompute", "channels_last", "validation_distances"):

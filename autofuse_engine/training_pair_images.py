@@ -20,6 +20,7 @@ from autofuse_engine.data.synthesis import (
     synthesise,
     tissues_of,
 )
+from autofuse_engine.networks.segmentation import GivenClasses
 from autofuse_engine.training_configs import TrainingConfig
 
 _SHAPES = ("shapes", "shapes")
@@ -40,6 +41,7 @@ class TrainingPair:
         compared: the images as they were before their looks were disturbed, which the loss compares; None: as seen.
         compares_images: False where the two show different contrasts.
         overlap_labels: ``(N,)``, the classes whose overlap counts at this step, or None.
+        given: classes of the fixed and the moving image that are told to the network instead of its own map of them.
     """
 
     fixed: Tensor
@@ -51,6 +53,7 @@ class TrainingPair:
     compared: tuple[Tensor, Tensor] | None = None
     compares_images: bool = True
     overlap_labels: Tensor | None = None
+    given: tuple[GivenClasses | None, GivenClasses | None] = (None, None)
 
 
 def seed_of(*parts: int | str) -> int:
@@ -113,7 +116,25 @@ class PairMaker:
             compared=(clean[0].flip(flips), clean[1].flip(flips)),
             compares_images=compares,
             overlap_labels=self._overlap_labels(synthesis, seed("labels")),
+            given=self._given(known, seed("guidance")),
         )
+
+    def _given(self, labels: list[Tensor | None], seed: int) -> tuple[GivenClasses | None, GivenClasses | None]:
+        """In a share of the steps: some or all classes of one image or of both, as a user would give them."""
+        random = np.random.default_rng(seed)
+        if random.random() * 100 >= self.config.guided_percent:
+            return None, None
+        sides = ((True, True), (True, False), (False, True))[random.integers(3)]
+        count = self.labels if random.random() < 0.5 else int(random.integers(1, self.labels + 1))
+        classes = 1 + random.permutation(self.labels)[:count]
+
+        def told(one: Tensor | None, side: bool) -> GivenClasses | None:
+            if one is None or not side:
+                return None
+            chosen = torch.isin(one, torch.from_numpy(classes).to(one.device))
+            return GivenClasses(labels=torch.where(chosen, one, 0), classes=tuple(classes.tolist()))
+
+        return told(labels[0], sides[0]), told(labels[1], sides[1])
 
     def _shown(
         self, clean: tuple[Tensor, ...], labels: tuple[Tensor | None, ...], synthesis: Synthesis | None

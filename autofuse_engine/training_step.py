@@ -19,6 +19,7 @@ from autofuse_engine.networks.build import build_network
 from autofuse_engine.networks.network import NetworkOutput, RegistrationNetwork, sample_velocity
 from autofuse_engine.networks.recomputation import set_recomputation
 from autofuse_engine.networks.regularizer import random_code, term_weights
+from autofuse_engine.networks.segmentation import GivenClasses
 from autofuse_engine.training_configs import TrainingConfig, term_names
 from autofuse_engine.training_pair_images import TrainingPair
 
@@ -67,6 +68,7 @@ class PairLoss(nn.Module):
         compared: tuple[Tensor, Tensor] | None = None,
         compares_images: bool = True,
         overlap_labels: Tensor | None = None,
+        given: tuple[GivenClasses | None, GivenClasses | None] = (None, None),
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and terms of one pair (``training_pair_images.TrainingPair``), see ``losses.objective.objective``."""
         config = self.config
@@ -76,7 +78,7 @@ class PairLoss(nn.Module):
                 code = random_code(1, torch.Generator().manual_seed(noise_seed ^ 1)).to(fixed.device)
                 prior, smoothness = term_weights(code)
                 weights = (smoothness, prior)
-            output: NetworkOutput = self.network(fixed, moving, code=code)
+            output: NetworkOutput = self.network(fixed, moving, code=code, fixed_given=given[0], moving_given=given[1])
         field = output.velocity_mean
         if output.velocity_log_variance is not None:
             field = sample_velocity(output, torch.Generator(fixed.device).manual_seed(noise_seed))
@@ -199,6 +201,7 @@ class Stepper:
             pair.compared,
             pair.compares_images,
             pair.overlap_labels,
+            pair.given,
         )
         # Processes average their gradients, each over its share of the batch.
         (loss / pairs).backward()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,18 @@ from autofuse_engine.data.prepared import PreparedDataset
 from autofuse_engine.errors import AutoFuseError, FileError, InputError
 from autofuse_engine.events import Event, Metric, Progress, Warning
 from autofuse_engine.networks import lean
+from autofuse_engine.networks.autofuse import AutoFuse
+from autofuse_engine.networks.network import NetworkOutput
 from autofuse_engine.run_folder import RunFolder, read_rows, read_status
 from autofuse_engine.run_lock import RunLock
 from autofuse_engine.training import train
 from autofuse_engine.training_configs import AugmentationConfig, LossConfig, Stage, TrainingConfig
 from autofuse_engine.training_export import export_model
-from autofuse_engine.training_pairs import ClassTable, TrainingPair
+from autofuse_engine.training_pair_images import PairMaker, TrainingPair
+from autofuse_engine.training_pairs import ClassTable
 from autofuse_engine.training_state import read_state
 from autofuse_engine.training_step import PairLoss, Stepper
 from Testing.engine.training_runs import records, tiny_config, tiny_dataset
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +257,51 @@ def test_a_run_learns_from_a_share_of_the_labels_and_its_model_says_so(dataset: 
     assert facts["dataset"]["labelled_training_cases"] == 3 == facts["dataset"]["cases"]["train"] - 2
     with pytest.raises(InputError, match="1 with labels"):
         train(short(dataset, network=network, stages=(stage,), labelled_percent=20), tmp_path / "too few")
+
+
+def test_labels_are_given_to_the_network_in_a_share_of_the_steps(dataset: Path) -> None:
+    network = NetworkConfig(channels=2, classes=3, align_corners=False)
+    generator = torch.Generator().manual_seed(0)
+    images = tuple(torch.rand(1, 1, 16, 32, 16, generator=generator) for _ in range(2))
+    labels = tuple(torch.randint(0, 3, (1, 1, 16, 32, 16), generator=generator) for _ in range(2))
+
+    def pairs(percent: float, known: tuple[Any, Any] = labels) -> list[TrainingPair]:
+        config = short(dataset, network=network, guided_percent=percent)
+        maker = PairMaker(config=config, spacing_mm=(1.0, 1.0, 1.0), labels=2)
+        return [maker.make(images, known, ("a", "b"), step, 0) for step in range(200)]
+
+    assert all(pair.given == (None, None) for pair in pairs(0))
+    told = [pair.given for pair in pairs(40)]
+    assert 50 < sum(given != (None, None) for given in told) < 110
+    kinds = {tuple(None if one is None else one.classes for one in given) for given in told}
+    assert {(None, None)} < {tuple(None if one is None else tuple(sorted(one)) for one in kind) for kind in kinds}
+    sides = {tuple(one is not None for one in kind) for kind in kinds}
+    assert sides == {(False, False), (True, True), (True, False), (False, True)}
+    assert {len(one) for kind in kinds for one in kind if one is not None} == {1, 2}
+    for given in told:
+        for one, whole in zip(given, labels, strict=True):
+            if one is not None:
+                chosen = sum(whole == value for value in one.classes).bool()
+                assert torch.equal(one.labels, torch.where(chosen, whole, 0))
+    assert all(pair.given[1] is None for pair in pairs(100, (labels[0], None)))
+    with pytest.raises(ValueError, match="guided_percent"):
+        short(dataset, guided_percent=10)
+
+
+def test_what_is_given_reaches_the_pair_path(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = short(dataset, network=NetworkConfig(channels=2, classes=3, align_corners=False), guided_percent=100)
+    seen: list[tuple[Any, Any]] = []
+    forward = AutoFuse.forward
+
+    def listening(self: AutoFuse, *images: torch.Tensor, **more: Any) -> NetworkOutput:
+        if self.training:
+            seen.append((more["fixed_given"], more["moving_given"]))
+        return forward(self, *images, **more)
+
+    monkeypatch.setattr(AutoFuse, "forward", listening)
+    train(replace(config, stages=(Stage(steps=2, pairs="labelled"),)), dataset.parent / "guided run")
+    assert len(seen) == 2
+    assert all(given != (None, None) for given in seen)
 
 
 def test_labels_become_classes_in_the_order_of_their_values() -> None:

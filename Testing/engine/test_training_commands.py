@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from autofuse_engine import catalog
 from autofuse_engine.cli import main
@@ -25,14 +23,6 @@ from Testing.engine.training_runs import tiny_config, tiny_dataset
 
 TINY = ["--set", "network.channels=1", "--set", "stages.0.steps=2", "--set", "validation_pairs=1",
         "--set", "validation_every=1", "--set", "device=cpu"]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -6,26 +6,15 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from autofuse_engine.run_folder import RunFolder, read_status
 from autofuse_engine.training import train
 from Testing.engine.training_runs import assert_same_run, records, tiny_config, tiny_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums depend on how many threads share them, so all runs here use as many."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,6 @@ from Testing.engine.training_runs import SHAPE, assert_same_run, tiny_config, ti
 
 DISTURBED = AugmentationConfig(rotation_degrees=5, warp_vox=0.5, bias=0.2, noise=0.02, slice_mm=4, rim_vox=1, crop=0.3)
 SYNTHESIS = SynthesisConfig(probability=0.8, shapes=0.4, shape_labels=4, shape_warp_vox=1.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
