@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autofuse_engine.adam import Adam
 from autofuse_engine.configs import RefinementConfig
 from autofuse_engine.events import Metric, Progress, Report, silent
 from autofuse_engine.losses.regularity import folding_penalty, squared_gradient
@@ -241,7 +242,7 @@ class _Level:
         """What lowers the loss of ``start + correction`` when added to them; all in voxels of the level."""
         config = self.config
         update = torch.zeros_like(start).requires_grad_(True)
-        optimizer = torch.optim.Adam([update], lr=config.learning_rate, betas=(0.9, 0.99))
+        adam = Adam(update, betas=(0.9, 0.99))
         best, best_loss, first_loss, waited, taken = torch.zeros_like(start), float("inf"), float("nan"), 0, 0
         with suppress(_Stopped):
             for step in range(config.steps + 1):  # the last round only judges the last step
@@ -258,12 +259,9 @@ class _Level:
                     best, best_loss = smoothed.detach().clone(), value
                 if step == config.steps or waited > _PATIENCE:
                     break
-                for group in optimizer.param_groups:
-                    group["lr"] = config.learning_rate * (1 - (1 - _LAST_RATE) * step / config.steps)
-                optimizer.zero_grad(set_to_none=True)
                 watch.check_backward(loss)
                 loss.backward()
-                optimizer.step()
+                adam.step(config.learning_rate * (1 - (1 - _LAST_RATE) * step / config.steps))
                 watch.tell(self.factor, step, config.steps, value)
         outcome = LevelReport(factor=self.factor, steps=taken, loss_first=first_loss, loss_best=best_loss)
         return best, outcome

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "passes",
         "prediction",
         "refinement",
+        "adam",
         "deformation",
         "assessment",
         "application",
