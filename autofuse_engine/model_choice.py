@@ -42,7 +42,10 @@ def settle_model(
         choice = choose(catalog.list_models(), images.by, one_modality=config.similarity != "mind")
         report(Progress(stage="check", fraction=0.5, text=f"model {choice.model}: {choice.reason}"))
         told = {"asked": AUTOMATIC_MODEL, "used": choice.model, "reason": choice.reason}
-        passes = 1 if choice.model == NO_MODEL else config.passes  # without a model there is nothing to repeat
+        passes = 1 if choice.model == NO_MODEL else config.passes
+        if passes < config.passes:
+            text = "No installed model fits both images, so there is none that could look at them again: passes is 1."
+            report(Warning(code="passes-unused", text=text))
         return replace(config, model=choice.model, passes=passes), told
     card = catalog.find(config.model).card
     for doubt in () if card is None else (found for image in images.by(card) for found in doubts(card, image)):

@@ -269,10 +269,17 @@ def test_automatic_becomes_a_name_in_the_configuration_and_says_why(installed: M
 
 def test_automatic_becomes_none_without_a_warning_where_nothing_fits(installed: ModelCard) -> None:
     events: list[Event] = []
-    config, told = settle_model(RegistrationConfig(passes=2), ball(17.0), ball(9.0), events.append)
-    assert (config.model, config.passes) == ("none", 1)
+    config, told = settle_model(RegistrationConfig(), ball(17.0), ball(9.0), events.append)
+    assert config.model == "none"
     assert "balls: trained on images of another size" in told["reason"]
     assert not [event for event in events if isinstance(event, Warning)]
+
+
+def test_passes_that_nothing_can_take_are_told(installed: ModelCard) -> None:
+    events: list[Event] = []
+    config, _ = settle_model(RegistrationConfig(passes=2), ball(17.0), ball(9.0), events.append)
+    assert (config.model, config.passes) == ("none", 1)
+    assert [event.code for event in events if isinstance(event, Warning)] == ["passes-unused"]
 
 
 def test_a_model_that_was_named_is_used_with_warnings_and_the_verdict_tells(installed: ModelCard) -> None:

@@ -180,7 +180,7 @@ def test_passes_are_one_to_four(wrong: object) -> None:
 
 def test_passes_without_a_model_are_refused() -> None:
     with pytest.raises(ValueError, match="passes above 1 need a model"):
-        RegistrationConfig(passes=2)
+        RegistrationConfig(model="none", passes=2)
 
 
 @pytest.mark.parametrize("is_velocity", [True, False])
