@@ -3,6 +3,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 DEMO ?= demo
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -24,13 +25,13 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(RUN) Testing/system_libraries.py
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
 
 check: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
-	$(RUN) -m pytest -q -m "not slow"
+	$(RUN) -m pytest -q -m "not slow" $(PARALLEL)
 
 clean:
 	rm -rf $(VENV) "$(DEMO)"
