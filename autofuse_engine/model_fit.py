@@ -7,7 +7,7 @@ that lie outside of what the model was trained on, by what can be measured befor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autofuse_engine.catalog import CatalogEntry
@@ -65,7 +65,7 @@ def spacing_range_mm(card: ModelCard) -> tuple[float, float] | None:
 
 
 def choose(
-    entries: Iterable[CatalogEntry],
+    entries: Sequence[CatalogEntry],
     facts: Callable[[ModelCard], Sequence[ImageFacts]],
     *,
     one_modality: bool = True,
@@ -82,6 +82,8 @@ def choose(
         one_modality: False where the images are compared across modalities: then only models for ``any`` count.
     """
     judged = [entry for entry in entries if entry.card is not None and entry.card.training_range is not None]
+    if not entries:
+        return Choice(model=NO_MODEL, reason="no model is installed")
     if not judged:
         return Choice(model=NO_MODEL, reason="no installed model says which images it knows")
     reasons: list[str] = []

@@ -327,3 +327,7 @@ def test_ranges_that_fall_or_lack_a_figure_are_refused(known: TrainingRange) -> 
         TrainingRange.from_dict({**content, "intensities": {"mean": [0, 0, 0, 0, 0]}})
     with pytest.raises(ValueError, match="at least one image"):
         TrainingRange.of_images([], {})
+
+
+def test_without_any_model_the_reason_is_that_there_is_none() -> None:
+    assert choose([], lambda card: ()).reason == "no model is installed"
