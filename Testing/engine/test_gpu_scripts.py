@@ -1,4 +1,4 @@
-"""The scripts that train on lent machines, on the CPU and tiny: pieces that go on, parts that fit, sizes that hold."""
+"""The scripts that train on rented machines, on the CPU and tiny: pieces that go on, parts that fit, sizes that hold."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_second_machine_goes_on_where_the_first_stopped(packed: Path, tmp_path
 
 @pytest.mark.slow
 def test_training_needs_no_simpleitk(packed: Path, tmp_path: Path) -> None:
-    """Lent machines lack it. Minutes 0: the run stops before its first step."""
+    """Rented machines may lack it. Minutes 0: the run stops before its first step."""
     program = f"""
 import sys
 sys.modules["SimpleITK"] = None

@@ -291,17 +291,26 @@ def test_labels_are_given_to_the_network_in_a_share_of_the_steps(dataset: Path) 
 def test_what_is_given_reaches_the_pair_path(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = short(dataset, network=NetworkConfig(channels=2, classes=3, align_corners=False), guided_percent=100)
     seen: list[tuple[Any, Any]] = []
-    forward = AutoFuse.forward
+    made: list[tuple[Any, Any]] = []
+    forward, make = AutoFuse.forward, PairMaker.make
 
     def listening(self: AutoFuse, *images: torch.Tensor, **more: Any) -> NetworkOutput:
         if self.training:
             seen.append((more["fixed_given"], more["moving_given"]))
         return forward(self, *images, **more)
 
+    def making(self: PairMaker, *arguments: Any) -> TrainingPair:
+        pair = make(self, *arguments)
+        made.append(pair.given)
+        return pair
+
     monkeypatch.setattr(AutoFuse, "forward", listening)
+    monkeypatch.setattr(PairMaker, "make", making)
     train(replace(config, stages=(Stage(steps=2, pairs="labelled"),)), dataset.parent / "guided run")
     assert len(seen) == 2
-    assert all(given != (None, None) for given in seen)
+    for told, meant in zip(seen, made, strict=True):
+        assert meant != (None, None)
+        assert all(one is other for one, other in zip(told, meant, strict=True)), "each side gets its own"
 
 
 def test_labels_become_classes_in_the_order_of_their_values() -> None:

@@ -1,4 +1,4 @@
-"""Folders as one file or as a few small ones: what travels to a lent machine and back."""
+"""Folders as one file or as a few small ones: what travels to a rented machine and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train a model that ships on a lent machine, in pieces of some minutes, and bring home what it needs to go on.
+"""Train a model that ships on a rented machine, in pieces of some minutes, and bring home what it needs to go on.
 
     python Testing/gpu/train_model.py MODEL --data DATA --pack PREPARED
     python Testing/gpu/train_model.py MODEL --data DATA --out OUT [--state STATE] [--minutes 9] [--device cuda]
@@ -161,7 +161,7 @@ def send(run: RunFolder, out: Path) -> None:
 
 def make_model(model: str, run: RunFolder, folder: Path | None, images: Path | None) -> Path:
     """The model of the best checkpoint, float16, with its card; the path of its weights."""
-    from autofuse_engine.training_export import export_model  # needs SimpleITK, which lent machines lack
+    from autofuse_engine.training_export import export_model  # needs SimpleITK, which rented machines may lack
 
     recipe = RECIPES[model]
     return export_model(
