@@ -1,4 +1,4 @@
-"""The scripts that train on rented machines, on the CPU and tiny: pieces that go on, parts that fit, sizes that hold."""
+"""The scripts that train on rented machines, on the CPU and tiny: pieces go on, parts fit, sizes hold."""
 
 from __future__ import annotations
 
