@@ -19,7 +19,8 @@ from autofuse_engine.image_facts import TrainingRange
 from autofuse_engine.model_validation import ModelValidation
 
 SCHEMA = 2
-"""Version 2 added spacing_range_mm, training_range, validation and known_failures; cards of version 1 are read."""
+"""Version 2 added spacing_range_mm, training_range, validation, known_failures and refinement_steps; cards of version 1
+are read."""
 
 WEIGHTS_SUFFIX = ".safetensors"
 CARD_SUFFIX = ".json"
@@ -99,8 +100,9 @@ class ModelCard(Config):
 
     ``training`` is provenance: data, split, steps, seed, validation figures; whatever JSON can hold.
     ``training_range`` says which images the model knows, ``validation`` how it did on others, ``known_failures`` where
-    it fails: texts, each of which may name a picture that lies beside the model's page. ``weights`` is filled in when
-    the model is saved.
+    it fails: texts, each of which may name a picture that lies beside the model's page. ``refinement_steps`` are those
+    of a registration by default, at each level: 0 for a network whose prediction is better alone, None for the
+    program's own default. ``weights`` is filled in when the model is saved.
     """
 
     schema: int = SCHEMA
@@ -117,6 +119,7 @@ class ModelCard(Config):
     known_failures: tuple[str, ...] = ()
     training_range: TrainingRange | None = None
     validation: ModelValidation | None = None
+    refinement_steps: int | None = None
     weights: WeightsFile | None = None
 
     def __post_init__(self) -> None:
@@ -131,6 +134,8 @@ class ModelCard(Config):
         for item in ("title", "licence", "attribution", "citation"):
             _require(isinstance(getattr(self, item), str), f"{item} is text", getattr(self, item))
         _require(isinstance(self.training, Mapping), "training is a dictionary", self.training)
+        steps = self.refinement_steps
+        _require(steps is None or (type(steps) is int and 0 <= steps <= 1000), "refinement_steps is 0..1000", steps)
         for item in _LISTS:
             value = getattr(self, item)
             texts = isinstance(value, tuple) and all(isinstance(text, str) for text in value)

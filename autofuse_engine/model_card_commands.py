@@ -64,6 +64,7 @@ def card_values(options: argparse.Namespace, card: ModelCard) -> dict[str, Any]:
         "not_for": tuple(options.not_for),
         "known_failures": tuple(options.known_failure),
         "intended_use": intended_use,
+        "refinement_steps": options.refinement_steps,
         "training": {**card.training, "commit": options.commit} if options.commit else None,
     }
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from autofuse_engine import __version__
 from autofuse_engine.assessment import Judge
-from autofuse_engine.configs import RegistrationConfig
+from autofuse_engine.configs import NO_MODEL, RegistrationConfig
 from autofuse_engine.data.affine import align, require_overlap
 from autofuse_engine.data.checks import check_labelmap, check_mask, check_pair
-from autofuse_engine.data.preprocessing import foreground
+from autofuse_engine.data.preprocessing import Grid, foreground
 from autofuse_engine.data.resample import resample_image, resample_labels
 from autofuse_engine.data.transform import SpatialTransform
 from autofuse_engine.data.volume import Volume
@@ -129,6 +129,10 @@ def register(
         guidance=guidance,
     )
     return run.execute(inputs, finish_early, models or ModelCache())
+
+
+def _place(grid: Grid) -> dict[str, Any]:
+    return {"shape": list(grid.shape), "spacing_mm": grid.spacing_mm.tolist()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -243,7 +247,7 @@ class _Run:
             uncertainty=spread,
             fixed_segmentation=segmented[0],
             moving_segmentation=segmented[1],
-            regularity_weight=regularity_map(found.regularity_weight, found.grid, inputs.fixed),
+            regularity_weight=regularity_map(found.regularity_weight, found.model_grid, inputs.fixed),
             report={
                 "metrics": metrics,
                 "folding_percent": figures.folding_percent,
@@ -252,11 +256,16 @@ class _Run:
                 "inverse_consistency_mm": consistency,
                 "seconds": self.seconds,
                 "peak_memory_gib": None if peak is None else peak / 2**30,
-                "refinement": {"levels": [asdict(level) for level in found.levels], "stopped_early": finish_early()},
+                "refinement": {
+                    "steps": found.steps,
+                    "levels": [asdict(level) for level in found.levels],
+                    "stopped_early": finish_early(),
+                },
                 "gate_means": found.gate_means,
                 "passes": [{"mean_displacement_mm": length} for length in found.passes_mm],
                 "guidance": guided_by,
-                "working_grid": {"shape": list(found.grid.shape), "spacing_mm": found.grid.spacing_mm.tolist()},
+                "working_grid": _place(found.grid),
+                "model_grid": None if found.model_name == NO_MODEL else _place(found.model_grid),
                 "initial_matrix_ras": matrix.tolist(),
                 "warnings": self.warnings,
                 "model_choice": model_choice,

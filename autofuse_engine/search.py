@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autofuse_engine.carried_fields import CarriedFields
 from autofuse_engine.configs import RefinementConfig, RegistrationConfig
 from autofuse_engine.data.preprocessing import (
     Grid,
@@ -38,12 +39,14 @@ from autofuse_engine.spatial.smooth import smooth, smooth_image
 
 STEPS_WITHOUT_MODEL = 40
 STEPS_WITH_MODEL = 20
+"""Where the model's card does not say."""
 _MULTIPLE_WITHOUT_MODEL = 8
 _WORKING_PREPROCESSING = Preprocessing(intensity_percentiles=(0.0, 99.5))
 _BYTES_PER_VOXEL = {"refinement": 900, "network": 700, "autofuse-trans": 1200}
 _BYTES_PER_VOXEL_SEGMENTING, _BYTES_PER_VOXEL_AND_CLASS = 300, 12
 _WEIGHT_SIGMA_VOX = 2.0
 _WEIGHT_THRESHOLD = 0.02
+_FINER = 0.9
 
 Stage = Callable[[str], AbstractContextManager[None]]
 
@@ -95,17 +98,20 @@ class Attempt:
 class Found:
     """The velocity field of a pair, ``(1, 3, D, H, W)`` in voxels of ``grid``; None where only the alignment counts.
 
-    ``fixed_classes`` and ``moving_classes`` are ``(D, H, W)`` of ``grid``, uint8, where the model segments: the fixed
-    image, and the moving image under the initial alignment. ``following`` are fields of the same shape that follow the
-    flow of the velocity, from a model that predicts the displacement or was asked more than once; ``regularity_weight``
-    is ``(1, 1, D, H, W)``, from a model that learns it; ``passes_mm`` has the mean length of each pass's displacement
-    where there were several.
+    ``following`` are fields of the same shape that follow the flow of the velocity, from a model that predicts the
+    displacement or was asked more than once. ``model_grid`` is where the model saw the images: ``grid`` itself unless
+    the refinement took a finer one. On it lie ``fixed_classes`` and ``moving_classes``, ``(D, H, W)``, uint8, where the
+    model segments: the fixed image, and the moving image under the initial alignment; and ``regularity_weight``,
+    ``(1, 1, D, H, W)``, from a model that learns it. ``steps`` of the refinement were allowed at each
+    level. ``passes_mm`` has the mean length of each pass's displacement where there were several.
     """
 
     velocity_vox: Tensor | None
     grid: Grid
+    model_grid: Grid
     samples_vox: tuple[Tensor, ...]
     gate_means: list[dict[str, float]] | None
+    steps: int
     levels: tuple[LevelReport, ...]
     model_name: str
     model_sha256: str | None
@@ -150,40 +156,46 @@ class Search:
             images: the pair.
             stop: asked between steps of the refinement; True keeps the best field so far.
         """
-        grid = self._grid(images.fixed)
-        steps = self.config.refinement_steps
-        if steps is None:
-            steps = STEPS_WITHOUT_MODEL if self.model is None else STEPS_WITH_MODEL
+        model_grid = grid = self._grid(images.fixed)
+        steps = self._steps
+        self._warn_of_vain_smoothness(steps)
         passes: Passes | None = None
+        fields = CarriedFields()
         levels: tuple[LevelReport, ...] = ()
-        velocity: Tensor | None = None
         if self.model is not None or steps > 0:
-            self._require_memory(grid)
-            pair = self._pair(images, grid)
+            if steps > 0:
+                grid = self._finer_grid(images.fixed, model_grid)
+            self._require_memory(model_grid, grid)
+            pair = self._pair(images, model_grid)
             if self.model is not None:
                 with self.stage("network"):
-                    passes = self._predict(self.model, pair, images, grid)
-                    velocity = passes.last.velocity_vox
+                    passes = self._predict(self.model, pair, images, model_grid)
+                    fields = CarriedFields.of(passes)
             if steps > 0:
                 with self.stage("refinement"), torch.inference_mode(False):
+                    if grid is not model_grid:
+                        pair = self._pair(images, grid)
+                        fields = fields.onto(grid, model_grid)
                     default = RefinementConfig(similarity=self.config.similarity, steps=steps)
                     settings = replace(default, smoothness=default.smoothness * self.config.smoothness)
-                    base = None if passes is None else passes.following_vox
-                    result = refine(pair, settings, start_vox=velocity, base_vox=base, report=self.report, stop=stop)
-                    velocity, levels = result.velocity_vox, result.levels
+                    start, base = fields.velocity_vox, fields.following_vox
+                    result = refine(pair, settings, start_vox=start, base_vox=base, report=self.report, stop=stop)
+                    fields, levels = replace(fields, velocity_vox=result.velocity_vox), result.levels
         card = None if self.model is None else self.model.card
         first = None if passes is None else passes.first
         return Found(
-            velocity_vox=velocity,
+            velocity_vox=fields.velocity_vox,
             grid=grid,
-            samples_vox=() if passes is None else passes.last.samples_vox,
+            model_grid=model_grid,
+            samples_vox=fields.samples_vox,
             gate_means=None if first is None else first.gate_means,
+            steps=steps,
             levels=levels,
             model_name="none" if card is None else card.name,
             model_sha256=None if card is None or card.weights is None else card.weights.sha256,
             fixed_classes=None if first is None else first.fixed_classes,
             moving_classes=None if first is None else first.moving_classes,
-            following=() if passes is None else passes.following,
+            following=fields.following,
             regularity_weight=None if first is None else first.regularity_weight,
             passes_mm=() if passes is None else passes.lengths_mm,
         )
@@ -191,6 +203,33 @@ class Search:
     @property
     def _preprocessing(self) -> Preprocessing:
         return _WORKING_PREPROCESSING if self.model is None else self.model.card.preprocessing
+
+    @property
+    def _steps(self) -> int:
+        """Steps of the refinement at each level: as asked for, else what the model's card says, else the default."""
+        if self.config.refinement_steps is not None:
+            return self.config.refinement_steps
+        if self.model is None:
+            return STEPS_WITHOUT_MODEL
+        stated = self.model.card.refinement_steps
+        return STEPS_WITH_MODEL if stated is None else stated
+
+    def _warn_of_vain_smoothness(self, steps: int) -> None:
+        if self.model is None or steps > 0 or self.config.smoothness == 1 or self.model.card.network.conditional:
+            return
+        text = (
+            f"The smoothness changes nothing: the model {self.model.card.name} does not take one, and its prediction "
+            "is not refined. Ask for steps of the refinement, or leave the smoothness at 1."
+        )
+        self.report(Warning(code="smoothness-unused", text=text))
+
+    def _finer_grid(self, fixed: Volume, model_grid: Grid) -> Grid:
+        """Where the refinement works: as without a model where that is finer than the model's grid and none is asked
+        for; else the model's grid itself, the same object."""
+        spacing = suitable_spacing_mm(fixed) * self.attempt.coarser
+        if self.model is None or self.config.spacing_mm is not None or spacing > _FINER * model_grid.spacing_mm.min():
+            return model_grid
+        return working_grid(fixed, (spacing,) * 3, _MULTIPLE_WITHOUT_MODEL, self._preprocessing.orientation)
 
     def _grid(self, fixed: Volume) -> Grid:
         multiple = _MULTIPLE_WITHOUT_MODEL if self.model is None else self.model.card.network.size_multiple
@@ -203,12 +242,13 @@ class Search:
         x, y, z = (side * self.attempt.coarser for side in spacing)
         return working_grid(fixed, (x, y, z), multiple, self._preprocessing.orientation)
 
-    def _require_memory(self, grid: Grid) -> None:
+    def _require_memory(self, model_grid: Grid, grid: Grid) -> None:
         kinds = ["refinement"] if self.model is None else ["refinement", "network", self.model.card.network.kind]
         per_voxel = max(_BYTES_PER_VOXEL.get(kind, 0) for kind in kinds)
         if self.model is not None and (classes := self.model.card.network.classes):
             per_voxel += _BYTES_PER_VOXEL_SEGMENTING + _BYTES_PER_VOXEL_AND_CLASS * classes
-        need = float(np.prod(grid.shape)) * per_voxel
+        need = float(np.prod(model_grid.shape)) * per_voxel
+        need = max(need, float(np.prod(grid.shape)) * _BYTES_PER_VOXEL["refinement"])
         free = free_memory_bytes(self.attempt.device)
         if free is not None and need > free:
             raise MemoryError(f"about {need / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free")

@@ -17,11 +17,11 @@ def segmentations(
 ) -> tuple[Volume | None, Volume | None]:
     """Labelmaps of the fixed and the moving image, uint8, each on its image's own grid; None without such a model.
 
-    The model sees both images on the working grid, the moving one under the initial alignment. Outside of the working
-    grid everything is background.
+    The model sees both images on its grid, the moving one under the initial alignment. Outside of that grid everything
+    is background.
 
     Args:
-        found: holds the classes on the working grid.
+        found: holds the classes on the model's grid.
         fixed: gives the grid.
         moving: likewise.
         moving_from_fixed_ras: 4x4, RAS mm, the initial alignment.
@@ -30,7 +30,7 @@ def segmentations(
     def on_image(classes: Tensor | None, image: Volume, grid_from_image_ras: NDArray) -> Volume | None:
         if classes is None:
             return None
-        labels = Volume(array=classes.cpu().numpy(), ras_from_ijk=found.grid.ras_from_ijk, name="segmentation")
+        labels = Volume(array=classes.cpu().numpy(), ras_from_ijk=found.model_grid.ras_from_ijk, name="segmentation")
         transform = SpatialTransform(steps=(MatrixStep(matrix_ras=grid_from_image_ras),))
         carried = resample_labels(labels, transform, image)
         return carried.with_array(carried.array, f"{image.name} segmentation")

@@ -45,7 +45,8 @@ def hasEffect(report: Mapping[str, Any]) -> bool:
     Args:
         report: of the result.
     """
-    if _config(report).get("refinement_steps") != 0:
+    refinement = report.get("refinement") or {}
+    if refinement.get("steps", _config(report).get("refinement_steps")) != 0:
         return True
     model = _model(report)
     try:

@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "dataset_preparation",
         "search",
         "guidance",
+        "carried_fields",
         "passes",
         "prediction",
         "refinement",

@@ -52,9 +52,11 @@ def test_classes_of_the_working_grid_land_where_the_images_show_them() -> None:
     classes = torch.from_numpy(ball(points_of(work)))  # both images look alike under the initial alignment
     found = Found(
         velocity_vox=None,
-        grid=Grid(shape=work.shape, ras_from_ijk=work.ras_from_ijk),
+        grid=Grid(shape=(8, 8, 8), ras_from_ijk=np.eye(4)),  # of the refinement, without influence
+        model_grid=Grid(shape=work.shape, ras_from_ijk=work.ras_from_ijk),
         samples_vox=(),
         gate_means=None,
+        steps=0,
         levels=(),
         model_name="m",
         model_sha256=None,

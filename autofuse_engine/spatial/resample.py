@@ -18,6 +18,7 @@ def resample(
     source_from_target_vox: NDArray[np.float64],
     shape: tuple[int, ...],
     *,
+    continued: bool = False,
     between: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Look an image up on another grid; zero outside, where ITK's half-voxel rule says where outside begins.
@@ -26,6 +27,7 @@ def resample(
         image: ``(B, C, D, H, W)``.
         source_from_target_vox: 4x4, tensor axis order, from :func:`autofuse_engine.spatial.grid.voxel_map`.
         shape: ``(D', H', W')`` of the target grid.
+        continued: outside, the values at the image's border go on instead.
         between: called between the slices; may raise to stop.
 
     Returns:
@@ -38,7 +40,7 @@ def resample(
         coordinates[:, 0] += first
         coordinates = apply_matrix(source_from_target_vox, coordinates)
         values = sample(image, coordinates.expand(image.shape[0], -1, -1, -1, -1))
-        slabs.append(values * inside(coordinates, image.shape[2:]).to(values.dtype))
+        slabs.append(values if continued else values * inside(coordinates, image.shape[2:]).to(values.dtype))
     return torch.cat(slabs, dim=2)
 
 
@@ -52,7 +54,11 @@ def inside(coordinates_vox: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def resample_displacement(
-    displacement_vox: Tensor, source_from_target_vox: NDArray[np.float64], shape: tuple[int, ...]
+    displacement_vox: Tensor,
+    source_from_target_vox: NDArray[np.float64],
+    shape: tuple[int, ...],
+    *,
+    continued: bool = False,
 ) -> Tensor:
     """A displacement field on another grid: places are looked up, vectors rescaled and rotated; zero outside.
 
@@ -60,11 +66,12 @@ def resample_displacement(
         displacement_vox: ``(B, 3, D, H, W)``, voxels of its own grid, tensor axis order.
         source_from_target_vox: 4x4, tensor axis order.
         shape: ``(D', H', W')`` of the target grid.
+        continued: outside, the vectors at the field's border go on instead.
 
     Returns:
         ``(B, 3, D', H', W')``, voxels of the target grid: the same physical displacement.
     """
-    looked_up = resample(displacement_vox, source_from_target_vox, shape)
+    looked_up = resample(displacement_vox, source_from_target_vox, shape, continued=continued)
     vectors = np.eye(4)
     vectors[:3, :3] = np.linalg.inv(source_from_target_vox[:3, :3])
     return apply_matrix(vectors, looked_up)
