@@ -282,8 +282,10 @@ def test_memory_is_tried_from_plenty_to_little_and_every_step_is_announced() -> 
         return Found(
             velocity_vox=None,
             grid=None,
+            model_grid=None,
             samples_vox=(),
             gate_means=None,
+            steps=0,
             levels=(),
             model_name="m",
             model_sha256=None,  # type: ignore[arg-type]
