@@ -39,7 +39,7 @@ CONTRASTS: Mapping[str, tuple[float, ...]] = {
     "T2-like": (0.0, 0.95, 0.55, 0.35),
     "FLAIR-like": (0.0, 0.12, 0.65, 0.5),
 }
-"""Intensity of each tissue: fluid is bright on T2 and dark on FLAIR; on both, unlike on T1, grey matter is brighter than
+"""Intensity of each tissue: fluid is bright on T2 and dark on FLAIR; on both, not on T1, grey matter is brighter than
 white."""
 BORDER_VOX, TEXTURE, NOISE = 0.5, 0.2, 0.02
 STRIDE = 4
