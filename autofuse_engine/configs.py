@@ -165,14 +165,16 @@ NETWORKS: Mapping[str, NetworkConfig] = {
 class RefinementConfig(Config):
     """How the velocity field of one pair is optimised; see ``refinement.refine``.
 
-    ``steps`` is the most at each level. ``learning_rate`` is the length of Adam's first steps in voxels of the level,
-    ``smoothing_vox`` the standard deviation of the Gaussian that every update passes through. ``radius`` and
-    ``coarse_radius`` belong to the windows of local NCC at the finest and at the other levels. ``smoothness`` weighs
-    the diffusion energy of the velocity, ``folding`` the Jacobian determinants below ``folding_margin``.
+    ``steps`` is the most at each level; at the finest one ``finest_steps``, None for as many. ``learning_rate`` is the
+    length of Adam's first steps in voxels of the level, ``smoothing_vox`` the standard deviation of the Gaussian that
+    every update passes through. ``radius`` and ``coarse_radius`` belong to the windows of local NCC at the finest and
+    at the other levels. ``smoothness`` weighs the diffusion energy of the velocity, ``folding`` the Jacobian
+    determinants below ``folding_margin``.
     """
 
     similarity: Similarity = "lncc"
     steps: int = 40
+    finest_steps: int | None = None
     learning_rate: float = 0.3
     smoothing_vox: float = 1.0
     radius: int = 3
@@ -185,11 +187,17 @@ class RefinementConfig(Config):
     def __post_init__(self) -> None:
         _require(self.similarity in SIMILARITIES, f"similarity is one of {', '.join(SIMILARITIES)}", self.similarity)
         _require(self.steps >= 0, "steps is at least 0", self.steps)
+        finest = self.finest_steps
+        _require(finest is None or finest >= 0, "finest_steps is at least 0", finest)
         _require(self.learning_rate > 0, "learning_rate is above 0", self.learning_rate)
         _require(min(self.radius, self.coarse_radius) >= 1, "radii are at least 1", (self.radius, self.coarse_radius))
         weights = (self.smoothing_vox, self.smoothness, self.folding)
         _require(min(weights) >= 0, "smoothing_vox, smoothness and folding are at least 0", weights)
         _require(self.coarsest_side >= 8, "coarsest_side is at least 8", self.coarsest_side)
+
+    def steps_at(self, factor: int) -> int:
+        """The most steps at the level that is ``factor`` times coarser than the working grid."""
+        return self.steps if factor > 1 or self.finest_steps is None else self.finest_steps
 
 
 @dataclass(frozen=True, kw_only=True)

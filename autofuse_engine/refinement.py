@@ -109,7 +109,7 @@ def refine(
     if start_vox is not None:
         start, factors = start_vox.float(), factors[-2:]
     correction = torch.zeros_like(start[:, :, :1, :1, :1])
-    costs = np.cumsum([0.0, *(1.0 / factor**3 + 0.02 for factor in factors)]) if factors else np.ones(1)
+    costs = np.cumsum([0.0, *((1.0 / factor**3 + 0.02) * (config.steps_at(factor) + 1) for factor in factors)])
     levels: list[LevelReport] = []
     for number, factor in enumerate(factors):
         sides = tuple(side // factor for side in shape)
@@ -240,12 +240,12 @@ class _Level:
 
     def optimise(self, start: Tensor, correction: Tensor, watch: _Watch) -> tuple[Tensor, LevelReport]:
         """What lowers the loss of ``start + correction`` when added to them; all in voxels of the level."""
-        config = self.config
+        config, steps = self.config, self.config.steps_at(self.factor)
         update = torch.zeros_like(start).requires_grad_(True)
         adam = Adam(update, betas=(0.9, 0.99))
         best, best_loss, first_loss, waited, taken = torch.zeros_like(start), float("inf"), float("nan"), 0, 0
         with suppress(_Stopped):
-            for step in range(config.steps + 1):  # the last round only judges the last step
+            for step in range(steps + 1):  # the last round only judges the last step
                 watch.check()
                 smoothed = smooth(update, config.smoothing_vox)
                 watch.check()
@@ -257,12 +257,12 @@ class _Level:
                 waited = 0 if gained > _LEAST_GAIN * abs(value) else waited + 1
                 if gained > 0:
                     best, best_loss = smoothed.detach().clone(), value
-                if step == config.steps or waited > _PATIENCE:
+                if step == steps or waited > _PATIENCE:
                     break
                 watch.check_backward(loss)
                 loss.backward()
-                adam.step(config.learning_rate * (1 - (1 - _LAST_RATE) * step / config.steps))
-                watch.tell(self.factor, step, config.steps, value)
+                adam.step(config.learning_rate * (1 - (1 - _LAST_RATE) * step / steps))
+                watch.tell(self.factor, step, steps, value)
         outcome = LevelReport(factor=self.factor, steps=taken, loss_first=first_loss, loss_best=best_loss)
         return best, outcome
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -38,8 +38,11 @@ from autofuse_engine.spatial.resample import resample
 from autofuse_engine.spatial.smooth import smooth, smooth_image
 
 STEPS_WITHOUT_MODEL = 40
-STEPS_WITH_MODEL = 20
-"""Where the model's card does not say."""
+FINEST_STEPS_WITHOUT_MODEL: Mapping[str, int] = {"cpu": 10}
+"""By the kind of device, where a step at the finest level takes as long as eight at the next one; others make as many
+as at the coarser levels (docs/experiments.md has what further steps bring)."""
+STEPS_WITH_MODEL = 10
+"""At both levels, where the model's card does not say."""
 _MULTIPLE_WITHOUT_MODEL = 8
 _WORKING_PREPROCESSING = Preprocessing(intensity_percentiles=(0.0, 99.5))
 _BYTES_PER_VOXEL = {"refinement": 900, "network": 700, "autofuse-trans": 1200}
@@ -102,8 +105,9 @@ class Found:
     displacement or was asked more than once. ``model_grid`` is where the model saw the images: ``grid`` itself unless
     the refinement took a finer one. On it lie ``fixed_classes`` and ``moving_classes``, ``(D, H, W)``, uint8, where the
     model segments: the fixed image, and the moving image under the initial alignment; and ``regularity_weight``,
-    ``(1, 1, D, H, W)``, from a model that learns it. ``steps`` of the refinement were allowed at each
-    level. ``passes_mm`` has the mean length of each pass's displacement where there were several.
+    ``(1, 1, D, H, W)``, from a model that learns it. ``steps`` of the refinement were allowed at each level
+    (by default fewer at the finest). ``passes_mm`` has the mean length of each pass's displacement where there were
+    several.
     """
 
     velocity_vox: Tensor | None
@@ -176,7 +180,8 @@ class Search:
                     if grid is not model_grid:
                         pair = self._pair(images, grid)
                         fields = fields.onto(grid, model_grid)
-                    default = RefinementConfig(similarity=self.config.similarity, steps=steps)
+                    finest = self._finest_steps(steps)
+                    default = RefinementConfig(similarity=self.config.similarity, steps=steps, finest_steps=finest)
                     settings = replace(default, smoothness=default.smoothness * self.config.smoothness)
                     start, base = fields.velocity_vox, fields.following_vox
                     result = refine(pair, settings, start_vox=start, base_vox=base, report=self.report, stop=stop)
@@ -213,6 +218,12 @@ class Search:
             return STEPS_WITHOUT_MODEL
         stated = self.model.card.refinement_steps
         return STEPS_WITH_MODEL if stated is None else stated
+
+    def _finest_steps(self, steps: int) -> int:
+        """Fewer than elsewhere only by default, and without a model."""
+        if self.model is not None or self.config.refinement_steps is not None:
+            return steps
+        return FINEST_STEPS_WITHOUT_MODEL.get(self.attempt.device.type, steps)
 
     def _warn_of_vain_smoothness(self, steps: int) -> None:
         if self.model is None or steps > 0 or self.config.smoothness == 1 or self.model.card.network.conditional:

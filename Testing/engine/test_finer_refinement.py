@@ -24,7 +24,7 @@ from autofuse_engine.model_description import describe_model
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.networks.heads import FieldHead
 from autofuse_engine.registration import RegistrationResult, register
-from autofuse_engine.search import STEPS_WITH_MODEL
+from autofuse_engine.search import FINEST_STEPS_WITHOUT_MODEL, STEPS_WITH_MODEL, STEPS_WITHOUT_MODEL
 from autofuse_engine.spatial.parts import Part
 
 SLOPE = np.array([[0.05, -0.02, 0.01], [0.03, 0.04, -0.05], [-0.02, 0.06, 0.03]])
@@ -147,6 +147,13 @@ def test_the_card_says_how_many_steps_follow_by_default(pair: SyntheticPair, tmp
     assert steps_of(run(pair, models[3], refinement_steps=0)) == []
     assert max(steps_of(run(pair, models[0], refinement_steps=2))) == 2
     assert 3 < max(steps_of(run(pair, models[None]))) <= STEPS_WITH_MODEL
+
+
+def test_without_a_model_the_finest_level_takes_fewer_steps_on_a_cpu_unless_asked(pair: SyntheticPair) -> None:
+    usual, asked = run(pair, "none"), run(pair, "none", refinement_steps=13)
+    assert steps_of(usual)[-1] <= FINEST_STEPS_WITHOUT_MODEL["cpu"] < max(steps_of(usual)) <= STEPS_WITHOUT_MODEL
+    assert steps_of(asked)[-1] == max(steps_of(asked)) == 13
+    assert usual.report["refinement"]["steps"] == STEPS_WITHOUT_MODEL
 
 
 def test_a_card_keeps_its_steps_and_refuses_nonsense(pair: SyntheticPair, tmp_path: Path) -> None:

@@ -107,9 +107,20 @@ def test_stopping_keeps_the_best_field_so_far() -> None:
     assert error_vox(result.velocity_vox) < 0.8 * error_vox(torch.zeros_like(true_velocity()))
 
 
-def test_progress_rises_to_one_and_names_the_level() -> None:
+def test_the_finest_level_may_take_fewer_steps_than_the_others() -> None:
+    result = refine(pair_of(), RefinementConfig(steps=9, finest_steps=4))
+    assert [(level.factor, level.steps) for level in result.levels] == [(2, 9), (1, 4)]
+    alone = refine(pair_of(), RefinementConfig(steps=9, finest_steps=0))
+    assert [level.steps for level in alone.levels] == [9, 0]
+    assert error_vox(result.velocity_vox) < error_vox(alone.velocity_vox)
+    with pytest.raises(ValueError, match="finest_steps is at least 0"):
+        RefinementConfig(finest_steps=-1)
+
+
+@pytest.mark.parametrize("finest", [None, 2])
+def test_progress_rises_to_one_and_names_the_level(finest: int | None) -> None:
     events: list[Event] = []
-    refine(pair_of(), RefinementConfig(steps=5), report=events.append)
+    refine(pair_of(), RefinementConfig(steps=5, finest_steps=finest), report=events.append)
     progress = [event for event in events if isinstance(event, Progress)]
     fractions = [event.fraction for event in progress]
     assert fractions == sorted(fractions)
