@@ -42,6 +42,7 @@ def add_card_options(parser: argparse.ArgumentParser) -> None:
                         help="the dataset before its preparation: its training images are measured")  # fmt: skip
     parser.add_argument("--refinement-steps", type=int, metavar="STEPS",
                         help="at each level, by default, after this model; 0 where it is better alone")  # fmt: skip
+    parser.add_argument("--note", default="", metavar="TEXT", help="on the training, beyond its configuration")
     parser.add_argument("--commit", default="", metavar="HASH", help="of the code that trained it")
 
 

@@ -56,6 +56,8 @@ def card_values(options: argparse.Namespace, card: ModelCard) -> dict[str, Any]:
         intended_use = replace(card.intended_use, **given) if given else None
     except ValueError as error:
         raise InputError("options-invalid", f"An option is invalid: {error}.", "Correct it and run again.") from error
+    told = {"commit": options.commit, "note": options.note}
+    provenance = {name: value for name, value in told.items() if value}
     return {
         "title": options.title,
         "licence": options.licence,
@@ -65,7 +67,7 @@ def card_values(options: argparse.Namespace, card: ModelCard) -> dict[str, Any]:
         "known_failures": tuple(options.known_failure),
         "intended_use": intended_use,
         "refinement_steps": options.refinement_steps,
-        "training": {**card.training, "commit": options.commit} if options.commit else None,
+        "training": {**card.training, **provenance} if provenance else None,
     }
 
 

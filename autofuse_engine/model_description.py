@@ -107,6 +107,8 @@ def label_names_of(card: ModelCard) -> dict[str, str]:
     for label in labels or ():
         for value in label.get("sources") or (label["value"],):
             names[str(value)] = str(label["name"])
+    for entry in card.training.get("classes") or ():
+        names |= {str(value): str(entry["name"]) for value in entry.get("labels") or ()}
     return names
 
 

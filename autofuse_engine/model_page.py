@@ -143,6 +143,7 @@ def _training(card: ModelCard) -> str:
         f"- seed: {config['seed']}" if config.get("seed") is not None else "",
         f"- made with: AutoFuse {facts['engine']}, PyTorch {facts.get('torch', '?')}" if facts.get("engine") else "",
         f"- commit: {facts['commit']}" if facts.get("commit") else "",
+        f"- note: {facts['note']}" if facts.get("note") else "",
         f"- validation while it was trained: {chosen}" if chosen else "",
     ]
     return "\n".join(["## Training", "", *filter(None, lines)]) if any(lines) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,10 @@ def test_labels_have_the_names_that_the_dataset_gave_them() -> None:
     labels = [{"value": 1, "name": "anterior", "sources": [4, 5]}, {"value": 2, "name": "posterior", "sources": []}]
     card = ModelCard(name="m", network=NetworkConfig(channels=2), training={"dataset": {"labels": labels}})
     assert label_names_of(card) == {"4": "anterior", "5": "anterior", "2": "posterior"}
+
+
+def test_labels_have_the_names_of_the_classes_that_they_became() -> None:
+    classes = [{"value": 0, "name": "background"}, {"value": 1, "name": "Caudate", "labels": [36, 37]}]
+    card = ModelCard(name="m", network=NetworkConfig(classes=2), training={"classes": classes, "note": "Two halves."})
+    assert label_names_of(card) == {"36": "Caudate", "37": "Caudate"}
+    assert "- note: Two halves." in page_text(replace(card, training={**card.training, "step": 5}))
