@@ -13,7 +13,7 @@ from autofuse_engine.class_names import class_names
 from autofuse_engine.configs import AUTOMATIC_MODEL, NO_MODEL
 
 from . import Defaults, GuidingSegments
-from .ParameterNode import AutoFuseRegistrationParameterNode, InitialAlignment
+from .ParameterNode import AUTOMATIC_STEPS, AutoFuseRegistrationParameterNode, InitialAlignment
 
 AUTOMATIC = "auto"
 
@@ -99,8 +99,19 @@ class InputsPanel:
         hasModel = self._modelOf(parameters) != NO_MODEL
         for widget in (self._ui.samplesLabel, self._ui.samplesBox):
             widget.visible = hasModel
-        self._ui.smoothnessSlider.enabled = parameters.refinementSteps != 0
-        self._ui.smoothnessLabel.enabled = parameters.refinementSteps != 0
+        for widget in (self._ui.smoothnessSlider, self._ui.smoothnessLabel):
+            widget.enabled = self._smoothnessCounts(parameters)
+
+    def _smoothnessCounts(self, parameters: AutoFuseRegistrationParameterNode) -> bool:
+        """Whether the smoothness changes anything: a refinement follows, or the model takes one."""
+        entry = self._entries.get(self._modelOf(parameters))
+        card = None if entry is None else entry.card
+        if card is not None and card.network.conditional:
+            return True
+        steps = parameters.refinementSteps
+        if steps == AUTOMATIC_STEPS and card is not None and card.refinement_steps is not None:
+            steps = card.refinement_steps
+        return steps != 0
 
     # ------------------------------------------------------------------------------------------------ models
 

@@ -249,6 +249,29 @@ def test_a_model_is_offered_with_what_it_is_for(registration, models):
     registration.finish()
 
 
+@pytest.mark.parametrize(
+    ("cardSteps", "conditional", "steps", "counts"),
+    [(None, False, -1, True), (0, False, -1, False), (0, False, 4, True), (0, True, -1, True), (None, False, 0, False)],
+)
+def test_the_smoothness_can_be_set_where_it_changes_something(
+    registration, models, cardSteps, conditional, steps, counts
+):
+    path = models / "brain-t1.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["refinement_steps"] = cardSteps
+    content["network"]["conditional"] = content["network"]["varying_regularity"] = conditional
+    path.write_text(json.dumps(content), encoding="utf-8")
+    registration.makePair()
+    registration.load()
+    ui = registration.ui
+    ui.advancedCollapsibleButton.collapsed = False
+    registration.host.choose(ui.modelBox, "Brain T1")
+    registration.widget.logic.getParameterNode().refinementSteps = steps
+    registration.host.app.processEvents()
+    assert ui.smoothnessSlider.enabled is counts
+    assert ui.smoothnessLabel.enabled is counts
+
+
 def test_a_damaged_and_an_absent_model_are_refused_in_words(registration, models):
     registration.makePair()
     registration.load()
