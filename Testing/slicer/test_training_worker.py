@@ -74,55 +74,55 @@ def walkThrough(host, load_module, module, folder, run, prepared):
     parameters = module.widget.logic.getParameterNode()
     parameters.datasetFolder, parameters.preparedFolder = str(folder), str(prepared)
     host.click(ui.checkButton)
-    wait(lambda: ui.casesTable.visible, timeout=60)
+    wait(lambda: ui.casesTable.visible, timeout=240)
     assert ui.casesTable.rowCount == 6
     host.click(ui.previewButton)
-    wait(lambda: "is shown" in ui.datasetStatusLabel.text, timeout=30)
+    wait(lambda: "is shown" in ui.datasetStatusLabel.text, timeout=120)
     labels = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLabelMapVolumeNode")
     composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
     assert composite.GetLabelVolumeID() == labels.GetID()
     host.choose(ui.alignmentBox, "Centers of the images")
     host.click(ui.prepareButton)
-    wait(lambda: (prepared / "manifest.json").exists() and ui.prepareButton.text == "Prepare", timeout=60)
+    wait(lambda: (prepared / "manifest.json").exists() and ui.prepareButton.text == "Prepare", timeout=240)
     assert "labels" in ui.datasetStatusLabel.text
 
     host.choose(ui.presetBox, "Brains or other organs, some with labels")
     parameters.channels, parameters.steps, parameters.validationEvery, parameters.device = 2, 60, 10, "cpu"
     parameters.validationPairs, parameters.runFolder = 1, str(run)
     host.click(ui.estimateButton)
-    wait(lambda: ui.estimateButton.text == "Estimate", timeout=60)
+    wait(lambda: ui.estimateButton.text == "Estimate", timeout=240)
     assert "s a step" in ui.trainingStatusLabel.text
 
     host.click(ui.startButton)
     assert not ui.startButton.enabled
-    wait(lambda: (view := module.widget.runs.view) and view.status and view.status.step >= 2, timeout=60)
+    wait(lambda: (view := module.widget.runs.view) and view.status and view.status.step >= 2, timeout=240)
     host.unload(module.module.name)
     before = read_status(run)
     assert before.state == "running"
 
     module = load_module(MODULE)
     ui = module.widget.ui
-    wait(lambda: module.widget.runs.view and module.widget.runs.view.status.step > before.step, timeout=30)
+    wait(lambda: module.widget.runs.view and module.widget.runs.view.status.step > before.step, timeout=120)
     assert module.widget.runs.view.folder == run
     host.click(ui.pauseButton)
-    wait(lambda: module.widget.runs.view.state == "stopped", timeout=30)
+    wait(lambda: module.widget.runs.view.state == "stopped", timeout=120)
     assert read_status(run).step < 60
     host.click(ui.resumeButton)
     assert module.widget.runs.view.state == "starting"
-    wait(lambda: module.widget.runs.view.state == "finished", timeout=60)
+    wait(lambda: module.widget.runs.view.state == "finished", timeout=240)
     module.widget.runs.tick()
     watcher = module.widget.runs._watcher
     assert watcher.metrics.columns["step"] == list(range(1, 61))
     assert watcher.validation.columns["step"] == [0, 10, 20, 30, 40, 50, 60]
 
     host.click(ui.pairButton)
-    wait(lambda: "warped at step 60" in ui.pairLabel.text, timeout=30)
+    wait(lambda: "warped at step 60" in ui.pairLabel.text, timeout=120)
     ui.exportCollapsibleButton.collapsed = False
     assert ui.modelNameEdit.text == "erster-Lauf"
     host.type(ui.bodyPartEdit, "heart")
     host.type(ui.notForEdit, "children; lungs")
     host.click(ui.exportButton)
-    wait(lambda: "is ready" in ui.exportStatusLabel.text, timeout=30)
+    wait(lambda: "is ready" in ui.exportStatusLabel.text, timeout=120)
     (entry,) = [entry for entry in catalog.list_models() if not entry.shipped]
     assert entry.problem == ""
     assert (entry.name, entry.card.intended_use.body_part) == ("erster-Lauf", "heart")
@@ -149,15 +149,15 @@ def test_a_training_that_was_killed_is_named_and_goes_on(host, load_module, monk
     try:
         module.widget.logic.start(config, run)
         runs.choose(run)
-        host.waitUntil(lambda: runs.view.status and runs.view.status.step > 8, timeout=60)
+        host.waitUntil(lambda: runs.view.status and runs.view.status.step > 8, timeout=240)
         os.kill(holder(RunFolder(run).lock)["process"], getattr(signal, "SIGKILL", signal.SIGTERM))
-        host.waitUntil(lambda: runs.view.state == "interrupted", timeout=10)
+        host.waitUntil(lambda: runs.view.state == "interrupted", timeout=60)
         assert "ended without a word" in ui.runStatusLabel.text
         assert runs.view.error.code == "training-died"
         host.click(ui.resumeButton)
-        host.waitUntil(lambda: runs.view.state == "running", timeout=60)
+        host.waitUntil(lambda: runs.view.state == "running", timeout=240)
         host.click(ui.pauseButton)
-        host.waitUntil(lambda: runs.view.state == "stopped", timeout=30)
+        host.waitUntil(lambda: runs.view.state == "stopped", timeout=120)
         host.setTesting(False)
         host.messages.answer(True)
         host.click(ui.deleteButton)
@@ -175,7 +175,7 @@ def test_a_training_that_cannot_begin_says_why(host, load_module, tmp_path):
     run = tmp_path / "run"
     module.widget.logic.start(TrainingConfig(dataset=str(tmp_path / "nothing")), run)
     module.widget.runs.choose(run)
-    host.waitUntil(lambda: module.widget.runs.view.state == "failed", timeout=60)
+    host.waitUntil(lambda: module.widget.runs.view.state == "failed", timeout=240)
     assert module.widget.runs.view.error.code == "prepared-not-found"
     assert "nothing" in module.widget.ui.runStatusLabel.text
     assert module.widget.ui.resumeButton.enabled
