@@ -240,7 +240,8 @@ class Search:
         spacing = suitable_spacing_mm(fixed) * self.attempt.coarser
         if self.model is None or self.config.spacing_mm is not None or spacing > _FINER * model_grid.spacing_mm.min():
             return model_grid
-        return working_grid(fixed, (spacing, spacing, spacing), _MULTIPLE_WITHOUT_MODEL, self._preprocessing.orientation)
+        sides = (spacing, spacing, spacing)
+        return working_grid(fixed, sides, _MULTIPLE_WITHOUT_MODEL, self._preprocessing.orientation)
 
     def _grid(self, fixed: Volume) -> Grid:
         multiple = _MULTIPLE_WITHOUT_MODEL if self.model is None else self.model.card.network.size_multiple
