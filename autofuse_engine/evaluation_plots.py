@@ -57,12 +57,19 @@ def wrapped(name: str, width: int = _NAME_WIDTH) -> str:
     return "\n".join(line.strip() for line in lines)
 
 
+def _with_count(name: str, count: int, most: int) -> str:
+    """A wrapped name; where a method was judged on fewer pairs than another, with their number."""
+    return wrapped(name) if count == most else f"{wrapped(name)}\n({count} of {most} pairs)"
+
+
 def draw_boxes(summary: EvaluationSummary, rows: Sequence[PairRow], palette: Palette) -> Any:
     """The compared figure of every method as a box with its quartiles, every pair as a point; best mean on top."""
     figure_name = summary.compared or "dice"
     methods = _by_mean(summary, figure_name)
     values = {method.name: _known(rows, method.name, figure_name) for method in methods}
-    lines = sum(wrapped(method.name).count("\n") + 1 for method in methods)
+    most = max((len(points) for points in values.values()), default=0)
+    names = [_with_count(method.name, len(values[method.name]), most) for method in methods]
+    lines = sum(name.count("\n") + 1 for name in names)
     figure = new_figure(9.0, 1.3 + max(_INCHES_A_METHOD * len(methods), _INCHES_A_LEGEND_LINE * lines))
     axes = figure.add_subplot()
     for place, method in enumerate(methods):
@@ -76,7 +83,7 @@ def draw_boxes(summary: EvaluationSummary, rows: Sequence[PairRow], palette: Pal
         axes.scatter(points, heights, s=9, color=color, alpha=0.75, linewidths=0, zorder=3)
         axes.scatter([method.figures[figure_name].mean], [place], marker="D", s=26, color="white",
                      edgecolors="black", linewidths=0.9, zorder=4)  # fmt: skip
-    axes.set_yticks(range(len(methods)), [wrapped(method.name) for method in methods])
+    axes.set_yticks(range(len(methods)), names)
     axes.set_ylim(len(methods) - 0.4, -0.6)
     axes.set_xlabel(f"{NAMES[figure_name]}; points are pairs, the line is the median, the diamond the mean")
     axes.grid(axis="x", color="#dddddd")

@@ -192,6 +192,13 @@ def test_no_text_of_the_boxes_meets_another_or_the_edge() -> None:
     assert figure.axes[0].get_yticklabels()[0].get_text().startswith("14-")
 
 
+def test_a_method_that_was_judged_on_fewer_pairs_says_so() -> None:
+    rows = [*rows_of("net", [0.7, 0.8, 0.75]), *rows_of("slow", [0.9])]
+    summary = summarise(rows)
+    labels = [text.get_text() for text in draw_boxes(summary, rows, Palette(summary)).axes[0].get_yticklabels()]
+    assert labels == ["slow\n(1 of 3 pairs)", "net"]
+
+
 def test_methods_without_time_are_lines_in_the_picture_of_times() -> None:
     rows = [*rows_of("none", [0.4, 0.5], seconds=0.0), *rows_of("net", [0.7, 0.8], seconds=0.7)]
     summary = summarise(rows)
