@@ -128,6 +128,9 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
                             f"(default: {_DEFAULTS.initial})")  # fmt: skip
     group.add_argument("--refine", type=int, default=_DEFAULTS.refinement_steps, metavar="STEPS",
                        help="optimisation steps for this pair, 0 for none (default: chosen by the engine)")  # fmt: skip
+    group.add_argument("--label-weight", type=float, default=_DEFAULTS.label_weight, metavar="WEIGHT",
+                       help="0..100; how much labels that a model sees in both images, or that guide, count in the "
+                            f"refinement; 0 leaves them out (default: {_DEFAULTS.label_weight:g})")  # fmt: skip
     group.add_argument("--smoothness", type=float, default=_DEFAULTS.smoothness, metavar="FACTOR",
                        help="0.1..10; above 1 the refinement stays smoother, below 1 it follows more closely "
                             f"(default: {_DEFAULTS.smoothness:g})")  # fmt: skip

@@ -112,6 +112,7 @@ def config_of(options: argparse.Namespace) -> RegistrationConfig:
         "initial_matrix_ras": matrix,
         "similarity": options.similarity,
         "refinement_steps": options.refine,
+        "label_weight": options.label_weight,
         "smoothness": options.smoothness,
         "spacing_mm": options.spacing,
         "samples": options.samples,
@@ -144,7 +145,8 @@ def read_inputs(options: argparse.Namespace, report: Callable[[Event], None]) ->
         return read(path)
 
     if options.guide:
-        require_guidable(options.model, has_labels=bool(options.fixed_labels or options.moving_labels))
+        sides = sum(path is not None for path in (options.fixed_labels, options.moving_labels))
+        require_guidable(options.model, sides=sides)
     else:
         require_purpose(options.label_names)
     names = told(options.label_names, read_label_names)

@@ -169,7 +169,7 @@ class RefinementConfig(Config):
     length of Adam's first steps in voxels of the level, ``smoothing_vox`` the standard deviation of the Gaussian that
     every update passes through. ``radius`` and ``coarse_radius`` belong to the windows of local NCC at the finest and
     at the other levels. ``smoothness`` weighs the diffusion energy of the velocity, ``folding`` the Jacobian
-    determinants below ``folding_margin``.
+    determinants below ``folding_margin``. ``labels`` weighs how far labels that guide disagree, where there are any.
     """
 
     similarity: Similarity = "lncc"
@@ -182,6 +182,7 @@ class RefinementConfig(Config):
     smoothness: float = 1.0
     folding: float = 10.0
     folding_margin: float = 0.1
+    labels: float = 2.0
     coarsest_side: int = 16
 
     def __post_init__(self) -> None:
@@ -191,8 +192,8 @@ class RefinementConfig(Config):
         _require(finest is None or finest >= 0, "finest_steps is at least 0", finest)
         _require(self.learning_rate > 0, "learning_rate is above 0", self.learning_rate)
         _require(min(self.radius, self.coarse_radius) >= 1, "radii are at least 1", (self.radius, self.coarse_radius))
-        weights = (self.smoothing_vox, self.smoothness, self.folding)
-        _require(min(weights) >= 0, "smoothing_vox, smoothness and folding are at least 0", weights)
+        weights = (self.smoothing_vox, self.smoothness, self.folding, self.labels)
+        _require(min(weights) >= 0, "smoothing_vox, smoothness, folding and labels are at least 0", weights)
         _require(self.coarsest_side >= 8, "coarsest_side is at least 8", self.coarsest_side)
 
     def steps_at(self, factor: int) -> int:
@@ -212,7 +213,9 @@ class RegistrationConfig(Config):
     with ``initial="matrix"``. ``smoothness`` multiplies the weight of the smoothness term of the refinement: above 1
     the transform is stiffer, below 1 it follows the images more closely. ``samples`` draws of the posterior give the
     uncertainty, where the model has one. ``passes`` is how often the model looks at the pair, 1 to 4: from the second
-    time on at the moving image as it was warped so far; without a model there is nothing to repeat.
+    time on at the moving image as it was warped so far; without a model there is nothing to repeat. ``label_weight``
+    says how much it counts in the refinement that labels lie on each other, where a model segments both images or
+    labels guide; 0 leaves them out.
     """
 
     model: str = AUTOMATIC_MODEL
@@ -227,8 +230,11 @@ class RegistrationConfig(Config):
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     passes: int = 1
+    label_weight: float = RefinementConfig.labels
 
     def __post_init__(self) -> None:
+        weight = self.label_weight
+        _require(0 <= weight <= 100, "label_weight is 0..100", weight)
         _require(self.initial in INITIAL_ALIGNMENTS, f"initial is one of {', '.join(INITIAL_ALIGNMENTS)}", self.initial)
         _require(self.similarity in SIMILARITIES, f"similarity is one of {', '.join(SIMILARITIES)}", self.similarity)
         steps = self.refinement_steps

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
-from autofuse_engine.configs import Config
+from autofuse_engine.configs import Config, RegistrationConfig
 from autofuse_engine.dataset_configs import SPLITS, Split
 from autofuse_engine.errors import InputError
 
@@ -20,11 +20,11 @@ PEER_KINDS: tuple[MethodKind, ...] = ("syn", "elastix", "voxelmorph")
 """Methods of other packages, which have to be installed for them."""
 _OPTIONS: Mapping[MethodKind, tuple[str, ...]] = {
     "refinement": ("refine", "smoothness", "as"),
-    "model": ("refine", "smoothness", "passes", "as"),
+    "model": ("refine", "labels", "smoothness", "passes", "as"),
     "voxelmorph": ("weights", "as"),
 }
 _GRAMMAR = re.compile(r"(?P<name>.+?)(?:@(?P<options>[A-Za-z_]+=.*))?", re.DOTALL)
-_CURE = "Write NAME or NAME@key=value,key=value with the keys refine, smoothness, passes, weights and as."
+_CURE = "Write NAME or NAME@key=value,key=value with the keys refine, labels, smoothness, passes, weights and as."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class MethodSpec(Config):
     ``name`` is shown in tables and figures, and tells the rows of the method. ``model`` is a name of the catalog or
     the path of a ``.safetensors`` file; of ``voxelmorph`` the path of its weights. ``refinement_steps`` counts at each
     level: 0 means the network alone, None the default of the kind. ``smoothness`` is that of
-    :class:`RegistrationConfig`, ``passes`` the number of the network's forward passes.
+    :class:`RegistrationConfig`, as is ``label_weight``, and ``passes`` the number of the network's forward passes.
     """
 
     name: str
@@ -43,8 +43,10 @@ class MethodSpec(Config):
     refinement_steps: int | None = 0
     smoothness: float = 1.0
     passes: int = 1
+    label_weight: float = RegistrationConfig.label_weight
 
     def __post_init__(self) -> None:
+        _require(0 <= self.label_weight <= 100, "labels is 0..100", self.label_weight)
         _require(isinstance(self.name, str) and bool(self.name.strip()), "name is a text", self.name)
         _require(self.name.isprintable(), "name is one line of printable text", self.name)
         _require(self.kind in METHOD_KINDS, f"kind is one of {', '.join(METHOD_KINDS)}", self.kind)
@@ -129,6 +131,7 @@ def parse_method(text: str) -> MethodSpec:
             model=name if kind == "model" else options.get("weights"),
             refinement_steps=_steps(options, kind),
             smoothness=_number(options, "smoothness", 1.0),
+            label_weight=_number(options, "labels", MethodSpec.label_weight),
             passes=int(_number(options, "passes", 1, whole=True)),
         )
     except ValueError as error:

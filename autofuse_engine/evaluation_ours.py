@@ -113,6 +113,7 @@ class RegisterMethod:
                 "initial_matrix_ras": (x, y, z, w),
                 "refinement_steps": spec.refinement_steps,
                 "smoothness": spec.smoothness,
+                "label_weight": spec.label_weight,
                 "device": self._context.device,
                 "seed": self._context.seed,
                 **more,

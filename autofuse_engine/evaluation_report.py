@@ -120,7 +120,7 @@ def smoothness_families(specs: Sequence[MethodSpec]) -> list[tuple[str, dict[str
     """Methods that differ in their smoothness only: a title, and the smoothness by the method's name."""
     groups: dict[tuple[Any, ...], list[MethodSpec]] = {}
     for spec in specs:
-        key = (spec.kind, spec.model, spec.refinement_steps, spec.passes)
+        key = (spec.kind, spec.model, spec.refinement_steps, spec.label_weight, spec.passes)
         groups.setdefault(key, []).append(spec)
     found = []
     for group in groups.values():
@@ -159,6 +159,8 @@ def _title(spec: MethodSpec) -> str:
     if spec.kind in ("model", "refinement") and spec.refinement_steps != 0:
         steps = "default" if spec.refinement_steps is None else spec.refinement_steps
         parts.append(f"{steps} steps of refinement")
+    if spec.label_weight != MethodSpec.label_weight:
+        parts.append(f"label weight {spec.label_weight:g}")
     if spec.passes != 1:
         parts.append(f"{spec.passes} passes")
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Segmentations that guide a semi-supervised model: whether it can use them, and how they reach its working grid."""
+"""Segmentations that guide a registration: whether a model or the refinement can use them, and their working grid."""
 
 from __future__ import annotations
 
@@ -22,21 +22,25 @@ from autofuse_engine.events import Report, Warning
 from autofuse_engine.model_card import ModelCard
 from autofuse_engine.networks.segmentation import GivenClasses
 
+_MOST_CLASSES = 254
 ClassesOf = Callable[[ModelCard], Mapping[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Guidance:
-    """Labelmaps that tell a semi-supervised model where some of its classes are.
+    """Labelmaps that tell a semi-supervised model where some of its classes are, or the refinement what lies on what.
 
     A class counts as given for an image where its labelmap holds at least one voxel of it: then the model takes it to
-    be there and nowhere else. All other classes stay what the model predicts.
+    be there and nowhere else, and so does the refinement. All other classes stay what the model predicts. Where no
+    model knows the labels, those that both labelmaps hold guide the refinement alone.
 
     Attributes:
         fixed: labelmap on the fixed image's grid, or None.
         moving: labelmap on the moving image's grid, or None; each side does without the other.
         classes: class of the model, above 0, by label value; several values may mean one class. Other values of the
             labelmaps say nothing. Or a function that tells them for the card of the model, which may be chosen later.
+        names: by label value, for the report; others are called by their value.
+        of_model: whether classes are those of a model; :func:`usable_guidance` settles it.
 
     Raises:
         ValueError: if a label value or a class is not a whole number above 0.
@@ -45,6 +49,8 @@ class Guidance:
     fixed: Volume | None = None
     moving: Volume | None = None
     classes: Mapping[int, int] | ClassesOf = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+    of_model: bool = True
 
     def __post_init__(self) -> None:
         for label, number in ({} if callable(self.classes) else self.classes).items():
@@ -65,6 +71,15 @@ class Guidance:
     def for_card(self, card: ModelCard) -> Guidance:
         """The same guidance with the classes of a model."""
         return replace(self, classes=self.classes(card)) if callable(self.classes) else self
+
+    def for_refinement(self) -> Guidance:
+        """The same labelmaps, with a class of its own for each label value that both of them hold (the first 254)."""
+        values: set[int] = set()
+        if self.fixed is not None and self.moving is not None:
+            both = np.intersect1d(np.unique(self.fixed.array), np.unique(self.moving.array)).astype(np.int64)
+            values = set(both[both > 0].tolist())
+        numbered = {value: number for number, value in enumerate(sorted(values)[:_MOST_CLASSES], start=1)}
+        return replace(self, classes=numbered, of_model=False)
 
     def check(self, fixed: Volume, moving: Volume) -> None:
         """Require integer labelmaps on the grids of the images.
@@ -94,6 +109,8 @@ class Guidance:
 
     def report(self, card_names: Mapping[int, str]) -> dict[str, Any]:
         """What the report of a registration says: names of classes, their label values, and the sides given."""
+        if not self.of_model:
+            card_names = {number: self.names.get(value, f"label {value}") for value, number in self.class_of.items()}
         sides = {"fixed": self.used_classes(self.fixed), "moving": self.used_classes(self.moving)}
         used = sorted({*sides["fixed"], *sides["moving"]})
         return {
@@ -128,9 +145,11 @@ class GivenOnGrid:
 def usable_guidance(
     guidance: Guidance | None, config: RegistrationConfig, report: Report
 ) -> tuple[Guidance | None, dict[str, Any] | None]:
-    """The guidance where the model of a registration can use it, with what the report says of it.
+    """The guidance as the model or the refinement of a registration can use it, with what the report says of it.
 
-    Where it cannot, a warning ``guidance-unused`` says why, and the result is ``(None, None)``.
+    Labels that mean classes of a model which can be guided are given to it. Otherwise labels that both labelmaps hold
+    guide the refinement alone. Where neither can be, a warning ``guidance-unused`` says why, and the result is
+    ``(None, None)``.
 
     Args:
         guidance: as the caller gave it.
@@ -143,19 +162,32 @@ def usable_guidance(
     if guidance is None:
         return None, None
     card = None if config.model == NO_MODEL else catalog.find(config.model).card
-    guidance = guidance if card is None else guidance.for_card(card)
-    if card is None:
-        reason = "without a model there is nothing to guide"
-    elif not card.network.classes:
-        reason = f"the model {card.name} does not segment"
-    elif not can_be_guided(card):
-        reason = f"the model {card.name} does not show its segmentations to the path that registers"
-    elif beyond := [number for number in guidance.class_of.values() if number >= card.network.classes]:
-        raise ValueError(f"classes of {card.name} lie in 1..{card.network.classes - 1}, received {beyond}")
-    elif not (facts := guidance.report(class_names(card)))["classes"]:
+    reason = "no model segments"
+    if card is not None and can_be_guided(card):
+        for_model = guidance.for_card(card)
+        if beyond := [number for number in for_model.class_of.values() if number >= card.network.classes]:
+            raise ValueError(f"classes of {card.name} lie in 1..{card.network.classes - 1}, received {beyond}")
+        if (facts := for_model.report(class_names(card)))["classes"]:
+            return for_model, facts
         known = ", ".join(class_names(card).values()) or "not named on its card"
-        reason = f"no label means one of its classes ({known})"
+        reason = f"no label means a class of the model {card.name} ({known})"
+    elif card is not None:
+        reason = f"the model {card.name} does not " + (
+            "show its segmentations to the path that registers" if card.network.classes else "segment"
+        )
+    for_refinement = guidance.for_refinement()
+    if not _refines(config, card) or config.label_weight == 0:
+        reason += ", and no refinement heeds labels"
+    elif not for_refinement.class_of:
+        reason += ", and no label is in both segmentations"
     else:
-        return guidance, facts
+        return for_refinement, for_refinement.report({})
     report(Warning(code="guidance-unused", text=f"The segmentations do not guide the registration: {reason}."))
     return None, None
+
+
+def _refines(config: RegistrationConfig, card: ModelCard | None) -> bool:
+    stated = config.refinement_steps
+    if stated is None and card is not None:
+        stated = card.refinement_steps
+    return stated != 0

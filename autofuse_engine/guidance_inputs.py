@@ -22,6 +22,8 @@ def guidance_from_names(
 ) -> Guidance:
     """Guidance by the labels whose names are those of a model's classes, whichever model it will be.
 
+    Where that comes to none, labels that both labelmaps hold guide the refinement.
+
     Args:
         fixed_labels: labelmap on the fixed grid, or None.
         moving_labels: the same for the moving image.
@@ -34,40 +36,50 @@ def guidance_from_names(
         maps = [labels for labels in (fixed_labels, moving_labels) if labels is not None]
         return classes_by_value(card, {int(value) for labels in maps for value in np.unique(labels.array)})
 
-    return Guidance(fixed=fixed_labels, moving=moving_labels, classes=classes)
+    return Guidance(fixed=fixed_labels, moving=moving_labels, classes=classes, names=names or {})
 
 
-def require_guidable(model: str, *, has_labels: bool) -> None:
+def require_guidable(model: str, *, sides: int) -> None:
     """Refuse guidance that cannot come about, before any image is read; a model that is chosen later may do.
+
+    Args:
+        model: as chosen.
+        sides: how many of the two images have labels.
 
     Raises:
         InputError: ``guidance-invalid``.
         ModelError: if the model is unknown or damaged.
     """
-    if not has_labels:
+    if sides == 0:
         raise _invalid(
             "There is no segmentation to guide by.",
             "Give --fixed-labels, --moving-labels or both, or leave out --guide.",
         )
-    if model == AUTOMATIC_MODEL:
+    if model == AUTOMATIC_MODEL or sides == 2:
         return
     card = None if model == NO_MODEL else catalog.find(model).card
     if not can_be_guided(card):
-        reason = "Without a model there is" if card is None else f"The model {card.name} has"
+        reason = "Without a model" if card is None else f"With the model {card.name}"
         raise _invalid(
-            f"{reason} nothing that segmentations could guide.",
-            "Choose a model that segments both images with --model, or leave out --guide.",
+            f"{reason} the labels of one image alone cannot guide.",
+            "Give the labels of both images, or choose a model that segments them with --model.",
         )
 
 
 def require_a_match(model: str, guidance: Guidance, names_from: Path | None) -> None:
-    """Refuse guidance in which no label that occurs means a class of the model, where that is known already.
+    """Refuse guidance in which no label means a class of the model or is in both images, where that is known already.
 
     Raises:
         InputError: ``guidance-invalid``.
     """
     card = None if model in (NO_MODEL, AUTOMATIC_MODEL) else catalog.find(model).card
-    if card is None:
+    if guidance.for_refinement().class_of:
+        return
+    if card is None or not can_be_guided(card):
+        if model != AUTOMATIC_MODEL:
+            raise _invalid(
+                "No label value occurs in both labelmaps.", "Give equal values to what shall lie on each other."
+            )
         return
     known_guidance = guidance.for_card(card)
     if any(known_guidance.used_classes(labels) for labels in (guidance.fixed, guidance.moving)):

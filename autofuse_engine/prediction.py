@@ -74,6 +74,9 @@ class Prediction:
             of the velocity. None for all others.
         regularity_weight: ``(1, 1, D, H, W)`` in (0, 1], how much smoothness counts at each voxel; None where the
             model does not learn it.
+        fixed_probabilities: ``(1, K, D, H, W)``, float32, of each class at each voxel, background first; None where
+            the model does not segment or nobody asked for them.
+        moving_probabilities: the same for the aligned moving image, on the same grid.
     """
 
     velocity_vox: Tensor
@@ -83,6 +86,8 @@ class Prediction:
     moving_classes: Tensor | None = None
     displacement_vox: Tensor | None = None
     regularity_weight: Tensor | None = None
+    fixed_probabilities: Tensor | None = None
+    moving_probabilities: Tensor | None = None
 
 
 def predict(
@@ -95,6 +100,7 @@ def predict(
     smoothness: float = 1.0,
     fixed_given: GivenClasses | None = None,
     moving_given: GivenClasses | None = None,
+    keeps_probabilities: bool = False,
     between: Callable[[], None] = lambda: None,
 ) -> Prediction:
     """One forward pass, and draws from the predicted distribution.
@@ -108,6 +114,7 @@ def predict(
         smoothness: 0.1 to 10; sets the code of a conditional model, others do without.
         fixed_given: classes of the fixed image that guide a semi-supervised model.
         moving_given: the same for the aligned moving image.
+        keeps_probabilities: whether the prediction holds those of the classes.
         between: called before every part of the network; may raise to stop.
 
     Raises:
@@ -134,9 +141,13 @@ def predict(
         {"stage": gate.stage, "level": gate.level, "pair_weight": float(gate.pair_weight.float().mean())}
         for gate in output.gate_means
     ]
+    scores = (output.fixed_logits, output.moving_logits)
     fixed_classes, moving_classes = (
-        None if logits is None else logits[0].argmax(dim=0).to(torch.uint8)
-        for logits in (output.fixed_logits, output.moving_logits)
+        None if logits is None else logits[0].argmax(dim=0).to(torch.uint8) for logits in scores
+    )
+    fixed_probabilities, moving_probabilities = (
+        torch.softmax(logits.float(), dim=1).clone() if keeps_probabilities and logits is not None else None
+        for logits in scores
     )
     field = whole(mean)
     return Prediction(
@@ -147,6 +158,8 @@ def predict(
         moving_classes=moving_classes,
         displacement_vox=field if output.is_displacement else None,
         regularity_weight=None if output.regularity_weight is None else output.regularity_weight.float().clone(),
+        fixed_probabilities=fixed_probabilities,
+        moving_probabilities=moving_probabilities,
     )
 
 

@@ -21,6 +21,7 @@ from autofuse_engine.configs import RefinementConfig
 from autofuse_engine.events import Metric, Progress, Report, silent
 from autofuse_engine.losses.regularity import folding_penalty, squared_gradient
 from autofuse_engine.losses.similarity import local_ncc, mean_squared_error, mind_ssc
+from autofuse_engine.refinement_labels import LabelDisagreement, Memberships, memberships
 from autofuse_engine.spatial.grid import apply_matrix, voxel_grid
 from autofuse_engine.spatial.integrate import integrate, squarings_for
 from autofuse_engine.spatial.resample import resample
@@ -47,6 +48,8 @@ class RefinementPair:
         moving_voxels_per_fixed: ``(3,)``, tensor order of ``moving``: spacing of the working grid over its spacing.
         fixed_weight: ``(1, 1, D, H, W)``, where the fixed image counts; None means everywhere.
         moving_weight: ``(1, 1, D', H', W')``, where the moving image counts; None means everywhere.
+        labels: ``(1, 1, D, H, W)`` integers each on the working grid, of the fixed image and of the moving image under
+            the initial alignment; 0 where no label is. They guide the search; None for none.
     """
 
     fixed: Tensor
@@ -55,6 +58,7 @@ class RefinementPair:
     moving_voxels_per_fixed: tuple[float, float, float]
     fixed_weight: Tensor | None = None
     moving_weight: Tensor | None = None
+    labels: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +79,13 @@ class RefinementResult:
         velocity_vox: ``(1, 3, D, H, W)``, voxels of the working grid.
         levels: one report per level, coarse to fine.
         stopped: True where ``stop()`` ended the search early.
+        labels: how many guided the search.
     """
 
     velocity_vox: Tensor
     levels: tuple[LevelReport, ...]
     stopped: bool
+    labels: int = 0
 
 
 def refine(
@@ -105,6 +111,7 @@ def refine(
     """
     shape = tuple(pair.fixed.shape[2:])
     factors = _factors(shape, config.coarsest_side)
+    members = None if pair.labels is None or config.labels == 0 else memberships(*pair.labels)
     start = torch.zeros(1, 3, *shape, device=pair.fixed.device)
     if start_vox is not None:
         start, factors = start_vox.float(), factors[-2:]
@@ -118,7 +125,7 @@ def refine(
         base = None if base_vox is None else shrink(base_vox, factor) / factor
         try:
             with _fast_denormals():
-                level = _Level(pair, config, factor, base, watch.check)
+                level = _Level(pair, config, factor, base, members, watch.check)
                 update, outcome = level.optimise(shrink(start, factor) / factor, beginning, watch)
         except _Stopped:  # while the level was prepared
             break
@@ -127,7 +134,12 @@ def refine(
         if stop():
             break
     correction = enlarge_field(correction, shape) if levels else correction
-    return RefinementResult(velocity_vox=start + correction, levels=tuple(levels), stopped=stop())
+    return RefinementResult(
+        velocity_vox=start + correction,
+        levels=tuple(levels),
+        stopped=stop(),
+        labels=0 if members is None else members.labels,
+    )
 
 
 def _factors(shape: tuple[int, ...], coarsest_side: int) -> list[int]:
@@ -178,6 +190,7 @@ class _Level:
         config: RefinementConfig,
         factor: int,
         base: Tensor | None,
+        members: Memberships | None,
         between: Callable[[], None],
     ) -> None:
         self.config, self.factor, self.base, self.between = config, factor, base, between
@@ -186,6 +199,9 @@ class _Level:
         weight = pair.fixed_weight
         self.fixed_weight = None if weight is None else shrink(weight.float(), factor)
         self.moving_weight = pair.moving_weight
+        self.disagreement: LabelDisagreement | None = None
+        if members is not None:
+            self.disagreement = LabelDisagreement(members, factor, self.fixed_weight, between)
         self.mse_scale = _MSE_SCALE / max(float(self.fixed.var()), 1e-6)
         self.share = 1.0 if self.fixed_weight is None else float(self.fixed_weight.mean().clamp(min=0.05))
         center = np.eye(4)
@@ -207,7 +223,7 @@ class _Level:
         self.linear = linear
 
     def loss(self, velocity: Tensor) -> Tensor:
-        """Similarity, smoothness and folding terms of ``(1, 3, ...)`` in voxels of the level."""
+        """Similarity, labels, smoothness and folding of ``(1, 3, ...)`` in voxels of the level."""
         config, between = self.config, self.between
         squarings = squarings_for(velocity.detach(), _LONGEST_FIRST_STEP_VOX)
         displacement = integrate(velocity, squarings, between=between)
@@ -233,6 +249,9 @@ class _Level:
             between()
             similarity = local_ncc(self.fixed, warped, radius, weight, between=between)
         between()
+        if self.disagreement is not None:
+            similarity = similarity + config.labels * self.disagreement(displacement, weight)
+            between()
         regularity = config.smoothness * squared_gradient(velocity)
         if config.folding > 0:
             regularity = regularity + config.folding * folding_penalty(displacement, config.folding_margin)

@@ -28,9 +28,10 @@ from autofuse_engine.errors import CancelledError, InputError
 from autofuse_engine.events import Event, Metric, Progress, Report, Warning, silent
 from autofuse_engine.guidance import Guidance, usable_guidance
 from autofuse_engine.memory import peak_memory_bytes, reset_peak
+from autofuse_engine.memory_ladder import search_with_less_and_less_memory
 from autofuse_engine.model_choice import settle_model
 from autofuse_engine.prediction import ModelCache
-from autofuse_engine.search import PairImages, Search, search_with_less_and_less_memory
+from autofuse_engine.search import PairImages, Search
 from autofuse_engine.segmentation_output import segmentations
 
 __all__ = ["Guidance", "ModelCache", "RegistrationResult", "register"]
@@ -105,9 +106,9 @@ def register(
         moving_mask: the same for the moving image.
         fixed_points_ras: ``(N, 3)`` landmarks, mm, for the target registration error.
         moving_points_ras: ``(N, 3)``, the same landmarks in the moving image.
-        guidance: segmentations that a semi-supervised model takes for granted; for any other model a warning
-            ``guidance-unused`` says that they are not used. Where labelmaps also judge the result, equal values mean
-            the same in both.
+        guidance: segmentations that a semi-supervised model takes for granted, and that guide the refinement; where
+            neither can be, a warning ``guidance-unused`` says why. Where labelmaps also judge the result, equal values
+            mean the same in both.
         report: receives events.
         cancelled: asked between steps; True ends with :class:`CancelledError`.
         finish_early: asked between steps of the refinement; True goes on with the best field so far.
@@ -258,6 +259,7 @@ class _Run:
                 "peak_memory_gib": None if peak is None else peak / 2**30,
                 "refinement": {
                     "steps": found.steps,
+                    "labels": found.labels,
                     "levels": [asdict(level) for level in found.levels],
                     "stopped_early": finish_early(),
                 },

@@ -1,8 +1,8 @@
-"""Find the velocity field of a pair: prepare the images, ask the network, refine; with less memory where need be."""
+"""Find the velocity field of a pair: prepare the images, ask the network, refine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -23,10 +23,10 @@ from autofuse_engine.data.preprocessing import (
     working_grid,
 )
 from autofuse_engine.data.volume import Volume
-from autofuse_engine.errors import DeviceError
 from autofuse_engine.events import Report, Warning
 from autofuse_engine.guidance import Guidance
-from autofuse_engine.memory import free_memory_bytes, is_out_of_memory
+from autofuse_engine.guiding_labels import guiding_labels
+from autofuse_engine.memory import free_memory_bytes
 from autofuse_engine.model_card import Preprocessing
 from autofuse_engine.networks.build import Precision
 from autofuse_engine.passes import Passes, given_after, moving_after, predict_in_passes
@@ -47,6 +47,7 @@ _MULTIPLE_WITHOUT_MODEL = 8
 _WORKING_PREPROCESSING = Preprocessing(intensity_percentiles=(0.0, 99.5))
 _BYTES_PER_VOXEL = {"refinement": 900, "network": 700, "autofuse-trans": 1200}
 _BYTES_PER_VOXEL_SEGMENTING, _BYTES_PER_VOXEL_AND_CLASS = 300, 12
+_BYTES_PER_VOXEL_WITH_LABELS = 300
 _WEIGHT_SIGMA_VOX = 2.0
 _WEIGHT_THRESHOLD = 0.02
 _FINER = 0.9
@@ -58,7 +59,7 @@ Stage = Callable[[str], AbstractContextManager[None]]
 class PairImages:
     """The pair as the user gave it, and its initial alignment (4x4, RAS mm, fixed points to moving points).
 
-    ``guidance`` is for a model that can use it.
+    ``guidance`` is for a model that can use it, or for the refinement alone.
     """
 
     fixed: Volume
@@ -106,8 +107,8 @@ class Found:
     the refinement took a finer one. On it lie ``fixed_classes`` and ``moving_classes``, ``(D, H, W)``, uint8, where the
     model segments: the fixed image, and the moving image under the initial alignment; and ``regularity_weight``,
     ``(1, 1, D, H, W)``, from a model that learns it. ``steps`` of the refinement were allowed at each level
-    (by default fewer at the finest). ``passes_mm`` has the mean length of each pass's displacement where there were
-    several.
+    (by default fewer at the finest), and ``labels`` guided it. ``passes_mm`` has the mean length of each pass's
+    displacement where there were several.
     """
 
     velocity_vox: Tensor | None
@@ -117,6 +118,7 @@ class Found:
     gate_means: list[dict[str, float]] | None
     steps: int
     levels: tuple[LevelReport, ...]
+    labels: int
     model_name: str
     model_sha256: str | None
     fixed_classes: Tensor | None = None
@@ -166,10 +168,11 @@ class Search:
         passes: Passes | None = None
         fields = CarriedFields()
         levels: tuple[LevelReport, ...] = ()
+        labels = 0
         if self.model is not None or steps > 0:
             if steps > 0:
                 grid = self._finer_grid(images.fixed, model_grid)
-            self._require_memory(model_grid, grid)
+            self._require_memory(model_grid, grid, has_labels=images.guidance is not None)
             pair = self._pair(images, model_grid)
             if self.model is not None:
                 with self.stage("network"):
@@ -180,12 +183,15 @@ class Search:
                     if grid is not model_grid:
                         pair = self._pair(images, grid)
                         fields = fields.onto(grid, model_grid)
+                    pair = replace(pair, labels=self._guiding_labels(passes, images, grid, model_grid))
                     finest = self._finest_steps(steps)
                     default = RefinementConfig(similarity=self.config.similarity, steps=steps, finest_steps=finest)
-                    settings = replace(default, smoothness=default.smoothness * self.config.smoothness)
+                    smoothness = default.smoothness * self.config.smoothness
+                    settings = replace(default, smoothness=smoothness, labels=self.config.label_weight)
                     start, base = fields.velocity_vox, fields.following_vox
                     result = refine(pair, settings, start_vox=start, base_vox=base, report=self.report, stop=stop)
                     fields, levels = replace(fields, velocity_vox=result.velocity_vox), result.levels
+                    labels = result.labels
         card = None if self.model is None else self.model.card
         first = None if passes is None else passes.first
         return Found(
@@ -196,6 +202,7 @@ class Search:
             gate_means=None if first is None else first.gate_means,
             steps=steps,
             levels=levels,
+            labels=labels,
             model_name="none" if card is None else card.name,
             model_sha256=None if card is None or card.weights is None else card.weights.sha256,
             fixed_classes=None if first is None else first.fixed_classes,
@@ -254,13 +261,16 @@ class Search:
         x, y, z = (side * self.attempt.coarser for side in spacing)
         return working_grid(fixed, (x, y, z), multiple, self._preprocessing.orientation)
 
-    def _require_memory(self, model_grid: Grid, grid: Grid) -> None:
+    def _require_memory(self, model_grid: Grid, grid: Grid, *, has_labels: bool) -> None:
         kinds = ["refinement"] if self.model is None else ["refinement", "network", self.model.card.network.kind]
         per_voxel = max(_BYTES_PER_VOXEL.get(kind, 0) for kind in kinds)
+        refining = _BYTES_PER_VOXEL["refinement"]
         if self.model is not None and (classes := self.model.card.network.classes):
+            has_labels = True
             per_voxel += _BYTES_PER_VOXEL_SEGMENTING + _BYTES_PER_VOXEL_AND_CLASS * classes
         need = float(np.prod(model_grid.shape)) * per_voxel
-        need = max(need, float(np.prod(grid.shape)) * _BYTES_PER_VOXEL["refinement"])
+        refining += _BYTES_PER_VOXEL_WITH_LABELS * (has_labels and self._labels_count)
+        need = max(need, float(np.prod(grid.shape)) * refining)
         free = free_memory_bytes(self.attempt.device)
         if free is not None and need > free:
             raise MemoryError(f"about {need / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free")
@@ -297,10 +307,27 @@ class Search:
             moving_weight=None if mask is None else _tensor(mask.array != 0, device),
         )
 
+    @property
+    def _labels_count(self) -> bool:
+        return self.config.label_weight > 0 and self._steps > 0
+
+    def _guiding_labels(
+        self, passes: Passes | None, images: PairImages, grid: Grid, model_grid: Grid
+    ) -> tuple[Tensor, Tensor] | None:
+        if not self._labels_count:
+            return None
+        guidance = images.guidance
+        given = None if guidance is None else guidance.on_grid(grid, images.moving_from_fixed_ras)
+        of_model = guidance is None or guidance.of_model
+        first = None if passes is None else passes.first
+        return guiding_labels(first, given, grid, model_grid, of_model=of_model, between=self.between)
+
     def _predict(self, model: ReadyModel, pair: RefinementPair, images: PairImages, grid: Grid) -> Passes:
         aligned = resample(pair.moving, pair.moving_from_fixed_vox, tuple(pair.fixed.shape[2:]))
         config, guidance = self.config, images.guidance
-        given = None if guidance is None else guidance.on_grid(grid, images.moving_from_fixed_ras)
+        given = None
+        if guidance is not None and guidance.of_model:
+            given = guidance.on_grid(grid, images.moving_from_fixed_ras)
 
         def look(displacement_vox: Tensor | None) -> Prediction:
             moving, moving_given = aligned, None if given is None else given.moving
@@ -316,6 +343,7 @@ class Search:
                 smoothness=config.smoothness,
                 fixed_given=None if given is None else given.fixed,
                 moving_given=moving_given,
+                keeps_probabilities=displacement_vox is None and self._labels_count,
                 between=self.between,
             )
 
@@ -324,50 +352,3 @@ class Search:
 
 def _tensor(array: NDArray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None, None].to(device)
-
-
-def search_with_less_and_less_memory(
-    config: RegistrationConfig,
-    device: torch.device,
-    find: Callable[[Attempt], Found],
-    report: Report,
-) -> tuple[Found, torch.device]:
-    """Try, and where memory does not suffice try with less: half precision, coarser working grids, then the CPU.
-
-    Raises:
-        DeviceError: ``out-of-memory`` if the last rung fails too.
-    """
-    reason = ""
-    for number, attempt in enumerate(_ladder(config, device)):
-        if number:
-            report(Warning(code="less-memory", text=f"Memory does not suffice ({reason}): trying {attempt}."))
-        try:
-            return find(attempt), attempt.device
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            reason = str(error).splitlines()[0][:160]
-        if attempt.device.type == "cuda":
-            torch.cuda.empty_cache()
-    raise DeviceError(
-        "out-of-memory",
-        f"The memory of {device} does not suffice for this pair ({reason}).",
-        "Close other programs, or choose a coarser working grid with --spacing.",
-    )
-
-
-def _ladder(config: RegistrationConfig, device: torch.device) -> Iterator[Attempt]:
-    first = Attempt(device=device, precision=config.precision)
-    yield first
-    if device.type == "cuda" and config.model != "none" and config.precision == "float32":
-        first = replace(first, precision="bfloat16")
-        yield first
-    for coarser in (1.5, 2.0):
-        yield replace(first, coarser=coarser)
-    if device.type == "cuda":
-        first = Attempt(device=torch.device("cpu"), precision="float32")
-        yield first
-        for coarser in (1.5, 2.0):
-            yield replace(first, coarser=coarser)
-    else:
-        yield replace(first, coarser=3.0)

@@ -92,13 +92,20 @@ def term_names(losses: LossConfig, network: NetworkConfig) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Config):
-    """``steps`` steps on pairs of one kind (see ``data.pairs.PairSampler``) with one learning rate of Adam."""
+    """``steps`` steps on pairs of one kind (see ``data.pairs.PairSampler``) with one learning rate of Adam.
+
+    ``learns`` is ``everything``, or ``segmentation``: then a semi-supervised network learns to segment the fixed image
+    of each pair, and nothing else; a step takes a fraction of the time.
+    """
 
     steps: int
     pairs: PairKind = "any"
     learning_rate: float = 1e-4
+    learns: Literal["everything", "segmentation"] = "everything"
 
     def __post_init__(self) -> None:
+        learns = self.learns
+        require(learns in ("everything", "segmentation"), "learns is everything or segmentation", learns)
         whole(self, "steps", 1, 100_000_000)
         require(self.pairs in PAIR_KINDS, f"pairs is one of {', '.join(PAIR_KINDS)}", self.pairs)
         number(self, "learning_rate", 0.0, 1.0, above=True)
@@ -147,6 +154,13 @@ class TrainingConfig(Config):
             require(good, f"{name} is made of its fields", getattr(self, name))
         good = bool(self.stages) and all(isinstance(stage, Stage) for stage in self.stages)
         require(good, "stages is a list of at least one stage", self.stages)
+        segments = self.network.classes > 0 and self.losses.segmentation > 0
+        learns = [stage.learns for stage in self.stages if isinstance(stage, Stage)]
+        require(
+            segments or "segmentation" not in learns,
+            "stages without a segmentation to learn learn everything",
+            learns,
+        )
         require(self.device != "" and isinstance(self.device, str), "device is auto, cpu, cuda or cuda:N", self.device)
         require(self.precision in ("float32", "bfloat16"), "precision is float32 or bfloat16", self.precision)
         whole(self, "batch", 1, 4096)

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from autofuse_engine.distributed import Processes
 from autofuse_engine.errors import AutoFuseError, DeviceError
-from autofuse_engine.losses.objective import Outcome, objective
+from autofuse_engine.losses.objective import Outcome, objective, segmentation_term
 from autofuse_engine.network_displacement import displacement_of
 from autofuse_engine.networks import lean
 from autofuse_engine.networks.build import build_network
@@ -69,9 +69,12 @@ class PairLoss(nn.Module):
         compares_images: bool = True,
         overlap_labels: Tensor | None = None,
         given: tuple[GivenClasses | None, GivenClasses | None] = (None, None),
+        learns: str = "everything",
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and terms of one pair (``training_pair_images.TrainingPair``), see ``losses.objective.objective``."""
         config = self.config
+        if learns == "segmentation":
+            return self._segmentation(fixed, fixed_labels)
         with torch.autocast(fixed.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             code, weights = None, None
             if config.network.conditional:
@@ -102,6 +105,15 @@ class PairLoss(nn.Module):
             compares_images=compares_images,
         )
         return objective(outcome, config.losses)
+
+    def _segmentation(self, image: Tensor, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Only the term that teaches the segmentation of one image; 0 without labels."""
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            logits = self.network.segment(image)
+        if labels is None:
+            return 0.0 * logits.float().sum(), {}
+        term = segmentation_term(logits, labels)
+        return self.config.losses.segmentation * term, {"fixed_segmentation": term}
 
 
 def _without_a_loss(output: NetworkOutput) -> Tensor:
@@ -147,6 +159,7 @@ class Stepper:
             # Where no gradient goes from the field to the segmentation, that has none for pairs without labels.
             taught = config.network.input_fusion and config.network.segmentation_code == "expected"
             unused = config.network.classes > 0 and not taught
+            unused = unused or any(stage.learns == "segmentation" for stage in config.stages)
             self._loss = DistributedDataParallel(self._loss, device_ids=device_ids, find_unused_parameters=unused)
         self.failures_in_a_row = 0
 
@@ -161,6 +174,7 @@ class Stepper:
             AutoFuseError: ``training-diverged`` after several steps in a row without a finite gradient.
         """
         config = self._config
+        stage = config.stages[config.stage_at(step)[0]]
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(1 + 2 * len(self._terms), dtype=torch.float64)
@@ -168,7 +182,7 @@ class Stepper:
             last = number == len(pairs) - 1
             together = nullcontext() if last or self._processes.count == 1 else self._loss.no_sync()  # type: ignore[operator]
             with together:
-                sums += self._learn(make(), len(pairs))
+                sums += self._learn(make(), len(pairs), stage.learns)
         sums = self._processes.summed(sums)
         loss = float(sums[0]) / config.batch
         values, counts = sums[1:].view(2, -1).tolist()
@@ -180,9 +194,8 @@ class Stepper:
         if self.failures_in_a_row > MOST_FAILURES_IN_A_ROW:
             raise _diverged(step)
         if not skipped:
-            stage, _ = config.stage_at(step)
             for group in self.optimizer.param_groups:
-                group["lr"] = config.stages[stage].learning_rate
+                group["lr"] = stage.learning_rate
             self.optimizer.step()
         means = {
             name: value / count if count else None
@@ -190,7 +203,7 @@ class Stepper:
         }
         return StepFigures(loss=loss, terms=means, gradient_norm=norm, skipped=skipped)
 
-    def _learn(self, pair: TrainingPair, pairs: int) -> Tensor:
+    def _learn(self, pair: TrainingPair, pairs: int, learns: str) -> Tensor:
         """Add one pair's gradients; its loss, its terms, and which of them it has, as one tensor."""
         loss, terms = self._loss(
             pair.fixed,
@@ -202,6 +215,7 @@ class Stepper:
             pair.compares_images,
             pair.overlap_labels,
             pair.given,
+            learns,
         )
         # Processes average their gradients, each over its share of the batch.
         (loss / pairs).backward()

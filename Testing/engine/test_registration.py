@@ -16,11 +16,12 @@ from autofuse_engine.data.transform_files import read_transform, write_transform
 from autofuse_engine.data.volume import AxisOrder, Volume, map_points
 from autofuse_engine.errors import AutoFuseError, CancelledError, DeviceError
 from autofuse_engine.events import Event, Progress, Warning
+from autofuse_engine.memory_ladder import search_with_less_and_less_memory
 from autofuse_engine.model_card import ModelCard, Preprocessing
 from autofuse_engine.networks import lean
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.registration import ModelCache, RegistrationResult, register
-from autofuse_engine.search import Attempt, Found, search_with_less_and_less_memory
+from autofuse_engine.search import Attempt, Found
 
 SHAPE = (36, 48, 40)
 QUICK = RegistrationConfig(refinement_steps=12, spacing_mm=5.0)

@@ -126,6 +126,28 @@ def segmentation_terms(outcome: Outcome, wanted: list[str]) -> dict[str, Tensor]
     return {name: focal_dice_from_sums(sums[number], voxels) for number, name in enumerate(names)}
 
 
+def segmentation_term(logits: Tensor, labels: Tensor) -> Tensor:
+    """FocalDice of one image's segmentation alone, a few classes at a time as in :func:`segmentation_terms`.
+
+    Args:
+        logits: ``(1, K, D, H, W)``.
+        labels: ``(1, 1, D, H, W)``, integer classes 0..K-1.
+    """
+    log_sum, first, parts = logits.float().logsumexp(dim=1, keepdim=True), 0, []
+    for part in logits.float().split(_CLASSES_AT_ONCE, dim=1):
+        arguments = (first, part, log_sum, labels)
+        parts.append(checkpoint(_sums_of_one_image, *arguments, use_reentrant=False, preserve_rng_state=False))
+        first += part.shape[1]
+    return focal_dice_from_sums(torch.cat(parts, dim=1), log_sum[0].numel())
+
+
+def _sums_of_one_image(first: int, logits: Tensor, log_sum: Tensor, labels: Tensor) -> Tensor:
+    """Sums of the classes from ``first`` on, ``(1, K', 4)``."""
+    classes = torch.arange(first, first + logits.shape[1], device=logits.device).view(1, -1, 1, 1, 1)
+    log_probability = logits - log_sum
+    return overlap_sums((labels == classes).float(), log_probability.exp(), log_probability)
+
+
 Image = tuple[Tensor, Tensor, Tensor | None]
 """Logits of some classes ``(1, K', ...)``, logarithm of the sum over all classes' exponentials, labels or None."""
 

@@ -102,6 +102,12 @@ class AutoFuse(RegistrationNetwork):
             regularity_weight=None if self.weight_head is None else self.weight_head(last),
         )
 
+    def segment(self, image: Tensor) -> Tensor:
+        """See :meth:`RegistrationNetwork.segment`."""
+        if self.segmentation is None:
+            return super().segment(image)
+        return self._segmented(self.segmentation, image.to(next(self.parameters()).dtype), None).logits
+
     def _below_the_top(self, image: Tensor) -> Iterator[Tensor]:
         """Features of one image for the fusions."""
         path = self.single_image_path

@@ -137,6 +137,17 @@ class RegistrationNetwork(Recomputing):
         """As :meth:`forward`, with arguments that were checked and brought to the precision of the weights."""
         raise NotImplementedError
 
+    def segment(self, image: Tensor) -> Tensor:
+        """Scores of the classes of one image, ``(B, K, D, H, W)``, without a look at the other.
+
+        Args:
+            image: ``(B, 1, D, H, W)``, intensities in [0, 1]; every side a multiple of :attr:`size_multiple`.
+
+        Raises:
+            ValueError: if the network does not segment.
+        """
+        raise ValueError("this network does not segment")
+
     def _check_given(self, given: GivenClasses | None, image: Tensor) -> None:
         if given is None:
             return
