@@ -8,10 +8,12 @@ from typing import Any
 import slicer.util
 
 from autofuse_engine import catalog, model_fit
+from autofuse_engine.configs import AUTOMATIC_MODEL, NO_MODEL
 from autofuse_engine.image_facts import ImageFacts
+from autofuse_engine.model_card import ModelCard
 from AutoFuseLib import Provenance
 
-from .ParameterNode import AutoFuseRegistrationParameterNode, Similarity
+from .ParameterNode import AUTOMATIC_STEPS, AutoFuseRegistrationParameterNode, Similarity
 
 
 def chooseInputs(parameters: AutoFuseRegistrationParameterNode) -> None:
@@ -46,6 +48,27 @@ def likelyModel(
         return None
     oneModality = parameters.similarity is not Similarity.MIND
     return model_fit.choose(entries, lambda card: facts, one_modality=oneModality)
+
+
+def expectedModel(parameters: AutoFuseRegistrationParameterNode, entries: Iterable[catalog.CatalogEntry]) -> str:
+    """The model that is chosen, or which the automatic choice will probably come to; "none" for none or not known."""
+    if parameters.model != AUTOMATIC_MODEL:
+        return parameters.model
+    choice = likelyModel(parameters, entries)
+    return NO_MODEL if choice is None else choice.model
+
+
+def refines(parameters: AutoFuseRegistrationParameterNode, card: ModelCard | None) -> bool:
+    """Whether a refinement follows.
+
+    Args:
+        parameters: the choices.
+        card: of the model; None without one.
+    """
+    steps = parameters.refinementSteps
+    if steps == AUTOMATIC_STEPS and card is not None and card.refinement_steps is not None:
+        steps = card.refinement_steps
+    return steps != 0
 
 
 def imageFacts(volume: Any) -> ImageFacts | None:

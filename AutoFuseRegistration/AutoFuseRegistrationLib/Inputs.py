@@ -116,12 +116,7 @@ def gather(parameters: AutoFuseRegistrationParameterNode) -> Inputs:
         movingSegmentation=parameters.movingSegmentation,
         fixedMask=_mask(parameters, "fixed"),
         movingMask=_mask(parameters, "moving"),
-        guide=parameters.guideBySegmentations
-        and bool(
-            GuidingSegments.guidingClasses(
-                parameters.model, parameters.fixedSegmentation, parameters.movingSegmentation
-            )
-        ),
+        guide=parameters.guideBySegmentations and GuidingSegments.guides(parameters).possible,
         config=_config(parameters),
     )
 

@@ -9,11 +9,11 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from autofuse_engine import catalog, model_fit
-from autofuse_engine.class_names import class_names
 from autofuse_engine.configs import AUTOMATIC_MODEL, NO_MODEL
 
 from . import Defaults, GuidingSegments
-from .ParameterNode import AUTOMATIC_STEPS, AutoFuseRegistrationParameterNode, InitialAlignment
+from .GuidanceText import guidanceText
+from .ParameterNode import AutoFuseRegistrationParameterNode, InitialAlignment
 
 AUTOMATIC = "auto"
 
@@ -96,7 +96,7 @@ class InputsPanel:
         fromTransform = parameters.initialAlignment is InitialAlignment.TRANSFORM
         for widget in (self._ui.initialTransformLabel, self._ui.initialTransformSelector):
             widget.visible = fromTransform
-        hasModel = self._modelOf(parameters) != NO_MODEL
+        hasModel = Defaults.expectedModel(parameters, self._entries.values()) != NO_MODEL
         for widget in (self._ui.samplesLabel, self._ui.samplesBox):
             widget.visible = hasModel
         for widget in (self._ui.smoothnessSlider, self._ui.smoothnessLabel):
@@ -104,14 +104,9 @@ class InputsPanel:
 
     def _smoothnessCounts(self, parameters: AutoFuseRegistrationParameterNode) -> bool:
         """Whether the smoothness changes anything: a refinement follows, or the model takes one."""
-        entry = self._entries.get(self._modelOf(parameters))
+        entry = self._entries.get(Defaults.expectedModel(parameters, self._entries.values()))
         card = None if entry is None else entry.card
-        if card is not None and card.network.conditional:
-            return True
-        steps = parameters.refinementSteps
-        if steps == AUTOMATIC_STEPS and card is not None and card.refinement_steps is not None:
-            steps = card.refinement_steps
-        return steps != 0
+        return (card is not None and card.network.conditional) or Defaults.refines(parameters, card)
 
     # ------------------------------------------------------------------------------------------------ models
 
@@ -140,36 +135,13 @@ class InputsPanel:
         self._ui.modelInfoLabel.visible = bool(text)
 
     def _showGuidance(self, parameters: AutoFuseRegistrationParameterNode) -> None:
-        """Offer guidance where the model can be guided; it can be chosen where a segment has the name of a class."""
-        box, card = self._ui.guideCheckBox, GuidingSegments.guidableCard(parameters.model)
-        box.visible = card is not None
-        if card is None:
-            return
-        found = GuidingSegments.guidingClasses(
-            parameters.model, parameters.fixedSegmentation, parameters.movingSegmentation
-        )
-        box.enabled = bool(found)
-        if not found:
-            box.toolTip = _("Choose segmentations with segments that are called {classes}.").format(
-                classes=", ".join(class_names(card).values()) or _("like the classes of the model")
-            )
-            return
-        words = {
-            ("fixed", "moving"): _("{name} of both volumes"),
-            ("fixed",): _("{name} of the fixed volume"),
-            ("moving",): _("{name} of the moving volume"),
-        }
-        box.toolTip = _(
-            "The model takes these segments for granted instead of segmenting them itself: {segments}. "
-            "Their Dice is then no independent judge of the result."
-        ).format(segments=", ".join(words[sides].format(name=name) for name, sides in found.items()))
-
-    def _modelOf(self, parameters: AutoFuseRegistrationParameterNode) -> str:
-        """The model that is chosen, or which the automatic choice will probably come to."""
-        if parameters.model != AUTOMATIC_MODEL:
-            return parameters.model
-        choice = Defaults.likelyModel(parameters, self._entries.values())
-        return NO_MODEL if choice is None else choice.model
+        """Offer guidance where a segmentation is chosen; it can be switched on where something can guide."""
+        box = self._ui.guideCheckBox
+        box.visible = parameters.fixedSegmentation is not None or parameters.movingSegmentation is not None
+        if box.visible:
+            guides = GuidingSegments.guides(parameters)
+            box.enabled = guides.possible
+            box.toolTip = guidanceText(guides, parameters)
 
     def _describeAutomatic(self, parameters: AutoFuseRegistrationParameterNode) -> str:
         choice = Defaults.likelyModel(parameters, self._entries.values())

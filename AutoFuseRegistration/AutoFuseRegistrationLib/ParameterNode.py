@@ -65,8 +65,9 @@ class AutoFuseRegistrationParameterNode:
 
     Output nodes that are None are made when the result arrives. ``refinementSteps`` -1 and ``spacingMm`` 0 leave the
     choice to the engine. ``model`` is a name of the catalog, "auto" or "none"; ``device`` is "auto", "cpu" or "cuda:N".
-    A mask is a labelmap volume, or the segment ``...MaskSegmentId`` of a segmentation. ``guideBySegmentations`` counts
-    where the model can be guided.
+    A mask is a labelmap volume, or the segment ``...MaskSegmentId`` of a segmentation. ``guideBySegmentations`` is
+    off until somebody switches it on, as the Dice of segments that guide judges nothing; it counts where segments can
+    guide.
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -80,7 +81,7 @@ class AutoFuseRegistrationParameterNode:
     movingMaskSegmentId: str
 
     model: str = DEFAULTS.model
-    guideBySegmentations: bool = True
+    guideBySegmentations: bool = False
     initialAlignment: InitialAlignment = InitialAlignment(DEFAULTS.initial)
     initialTransform: vtkMRMLLinearTransformNode
     similarity: Similarity = Similarity(DEFAULTS.similarity)
