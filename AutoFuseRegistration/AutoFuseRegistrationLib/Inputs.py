@@ -188,10 +188,10 @@ def exportSteps(inputs: Inputs, folder: Path) -> Steps[Exported]:
     if inputs.guide:
         spec["guide"] = True
         spec["label_names"] = {
-            str(label): GuidingSegments.segmentNames(segmentation)[identifier]
-            for side, segmentation in (("fixed", inputs.fixedSegmentation), ("moving", inputs.movingSegmentation))
+            str(label): GuidingSegments.segmentNames(segmentation)[identifier].strip()
+            for side, segmentation in (("moving", inputs.movingSegmentation), ("fixed", inputs.fixedSegmentation))
             for identifier, label in getattr(labels, side).items()
-        }
+        }  # a structure of both is called as in the fixed segmentation
     for role in _ROLES:
         mask: Mask | None = getattr(inputs, f"{role}Mask")
         if mask is not None:

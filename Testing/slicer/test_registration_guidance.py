@@ -93,13 +93,13 @@ def test_a_model_that_can_be_guided_names_the_segments_that_it_takes(panel):
     assert "Spine" not in box.toolTip
 
 
-def test_the_job_has_the_name_of_every_label(panel):
+def test_the_job_has_the_name_of_every_label_of_both_that_of_the_fixed_segment(panel):
     import numpy as np
 
     panel.register()
     spec = panel.worker.jobs[-1][1]
     assert spec["guide"] is True
-    assert spec["label_names"] == {"1": "Liver", "2": "Spine", "3": "left kidney"}
+    assert spec["label_names"] == {"1": "LIVER", "2": "Spine", "3": "left kidney"}
     folder = Path(spec["folder"])
     for side, values in (("fixed", {0, 1, 2}), ("moving", {0, 1, 3})):
         assert set(np.unique(np.load(folder / spec[f"{side}_labels"]["array"]))) == values
@@ -118,7 +118,7 @@ def test_with_any_other_model_segments_of_equal_name_guide_the_refinement(panel,
     if model != "gone":
         spec = sent(panel)
         assert spec["guide"] is True
-        assert spec["label_names"]["1"] == "Liver"
+        assert spec["label_names"]["1"] == "LIVER"
         assert spec["config"]["model"] == model
 
 
