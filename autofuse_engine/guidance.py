@@ -22,7 +22,6 @@ from autofuse_engine.events import Report, Warning
 from autofuse_engine.model_card import ModelCard
 from autofuse_engine.networks.segmentation import GivenClasses
 
-_MOST_CLASSES = 254
 ClassesOf = Callable[[ModelCard], Mapping[int, int]]
 
 
@@ -73,12 +72,12 @@ class Guidance:
         return replace(self, classes=self.classes(card)) if callable(self.classes) else self
 
     def for_refinement(self) -> Guidance:
-        """The same labelmaps, with a class of its own for each label value that both of them hold (the first 254)."""
+        """The same labelmaps, with a class of its own for each label value that both of them hold."""
         values: set[int] = set()
         if self.fixed is not None and self.moving is not None:
             both = np.intersect1d(np.unique(self.fixed.array), np.unique(self.moving.array)).astype(np.int64)
             values = set(both[both > 0].tolist())
-        numbered = {value: number for number, value in enumerate(sorted(values)[:_MOST_CLASSES], start=1)}
+        numbered = {value: number for number, value in enumerate(sorted(values), start=1)}
         return replace(self, classes=numbered, of_model=False)
 
     def check(self, fixed: Volume, moving: Volume) -> None:
@@ -126,7 +125,7 @@ class Guidance:
         if labels is None or not (used := self.used_classes(labels)):
             return None
         values, places = np.unique(labels.array, return_inverse=True)
-        of_place = np.array([self.class_of.get(int(value), 0) for value in values], np.uint8)
+        of_place = np.array([self.class_of.get(int(value), 0) for value in values], np.int32)
         classes = labels.with_array(of_place[places].reshape(labels.shape))
         transform = SpatialTransform(steps=(MatrixStep(matrix_ras=labels_from_grid_ras),))
         work = Volume(array=np.zeros(grid.shape, np.uint8), ras_from_ijk=grid.ras_from_ijk, name="working grid")

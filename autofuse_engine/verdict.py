@@ -13,6 +13,7 @@ from autofuse_engine.model_fit import DOUBT_CODES
 
 Level = Literal["good", "check", "bad"]
 
+_MOST_NAMES, _NAMES_OF_MANY = 5, 3
 _DICE_MARGIN = 0.005
 _NCC_MARGIN = 0.005
 _TRE_MARGIN_MM = 0.05
@@ -130,6 +131,8 @@ def _guidance_text(report: Mapping[str, Any]) -> str:
     if not guidance:
         return ""
     names = [str(name) for name in guidance.get("classes") or ()]
+    if len(names) > _MOST_NAMES:
+        names = [*names[:_NAMES_OF_MANY], f"{len(names) - _NAMES_OF_MANY} more"]
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     sides = [side for side in ("fixed", "moving") if guidance.get(side)]
     where = "both images" if len(sides) == 2 else f"the {''.join(sides)} image"

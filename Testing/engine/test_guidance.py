@@ -13,7 +13,7 @@ from guided_models import save_guided_model
 
 from autofuse_engine import cli
 from autofuse_engine.configs import RegistrationConfig
-from autofuse_engine.data.files import LPS_FROM_RAS, to_sitk, write_volume
+from autofuse_engine.data.files import LPS_FROM_RAS, read_labelmap, to_sitk, write_volume
 from autofuse_engine.data.preprocessing import Grid
 from autofuse_engine.data.synthetic import SyntheticPair, make_pair
 from autofuse_engine.data.volume import Volume
@@ -125,11 +125,11 @@ def test_the_wrong_class_or_the_wrong_side_gives_another_field(pair: SyntheticPa
 @pytest.mark.parametrize(
     ("network", "classes", "reason"),
     [
-        (None, {1: 1}, "without a model"),
+        (None, {1: 1}, "no model segments, and no refinement heeds labels"),
         ({"classes": 0}, {1: 1}, "does not segment"),
         ({"input_fusion": False}, {1: 1}, "does not show its segmentations"),
-        ({}, {99: 1}, "no label means one of its classes (Outer Ring, Core, Größe Rest)"),
-        ({}, {}, "no label means one of its classes"),
+        ({}, {99: 1}, "no label means a class of the model guided (Outer Ring, Core, Größe Rest)"),
+        ({}, {}, "no label means a class of the model guided"),
     ],
 )
 def test_guidance_that_cannot_be_used_is_told_and_the_run_goes_on(
@@ -194,10 +194,11 @@ def test_the_command_guides_by_names_or_by_the_values_of_the_training_dataset(fi
     ("more", "said", "cure"),
     [
         (["--guide"], "no segmentation to guide by", "--fixed-labels"),
-        (["--guide", "LABELS", "--model", "none"], "Without a model", "--model"),
+        (["--guide", "ONE", "--model", "none"], "Without a model", "--model"),
+        (["--guide", "APART", "--model", "none"], "occurs in both", "equal values"),
         (["--label-names", "TABLE"], "serves --guide only", "Add --guide"),
-        (["--guide", "LABELS", "--label-names", "TABLE"], "Outer Ring, Core, Größe Rest", "names of these classes"),
-        (["--guide", "LABELS", "--model", "OLD"], "No label value is one that the card", "--label-names FILE.csv"),
+        (["--guide", "ONE", "--label-names", "TABLE"], "Outer Ring, Core, Größe Rest", "names of these classes"),
+        (["--guide", "ONE", "--model", "OLD"], "No label value is one that the card", "--label-names FILE.csv"),
     ],
 )
 def test_wrong_use_gets_a_sentence_and_a_cure(
@@ -206,7 +207,10 @@ def test_wrong_use_gets_a_sentence_and_a_cure(
     table = files / "other.csv"
     table.write_text("value;name\n1;liver\n", encoding="utf-8")
     old = [{"value": 1, "name": "Outer Ring"}]
-    places = {"TABLE": [str(table)], "LABELS": labels(files)}
+    other = read_labelmap(files / "moving_labels.nrrd")
+    write_volume(files / "other labels.nrrd", other.with_array(np.where(other.array > 0, other.array + 10, 0)))
+    apart = [*labels(files)[:2], "--moving-labels", str(files / "other labels.nrrd")]
+    places = {"TABLE": [str(table)], "ONE": labels(files)[:2], "APART": apart}
     if "OLD" in more:
         places["OLD"] = [str(save_guided_model(files, "old", entries=old))]
     given = [part for word in more for part in places.get(word, [word])]

@@ -288,6 +288,7 @@ def test_memory_is_tried_from_plenty_to_little_and_every_step_is_announced() -> 
             gate_means=None,
             steps=0,
             levels=(),
+            labels=0,
             model_name="m",
             model_sha256=None,  # type: ignore[arg-type]
         )
