@@ -123,7 +123,7 @@ def test_parts_make_the_file_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_every_recipe_is_a_configuration(name: str) -> None:
     config = recipe_config(name, "prepared", 36, "cuda")
-    assert config.network.classes == (37 if name == "brain-semi" else 0)
+    assert config.network.classes == (37 if RECIPES[name].labels else 0)
     assert (config.precision, config.channels_last) == ("bfloat16", True)
     assert config.steps == sum(stage.steps for stage in RECIPES[name].values["stages"])
     assert shortened(config, 50).steps == 50
