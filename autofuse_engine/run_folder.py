@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,8 @@ from autofuse_engine.training_configs import TrainingConfig
 
 RunState = Literal["running", "finished", "stopped", "failed", "interrupted", "new"]
 _TAIL_BYTES = 1 << 16
+_SEGMENTATION_COST = 0.3
+"""Of a step that learns the segmentation alone, in steps that learn everything, as measured on a CPU."""
 _TEXT_COLUMNS = ("fixed", "moving")
 
 
@@ -72,6 +74,7 @@ class RunStatus:
         metrics: the last row of ``metrics.csv`` by column, numbers where they are.
         validation: the last row of ``validation.csv`` likewise.
         best: the row of ``validation.csv`` with the best score, or None.
+        learns: what the last step taught, or the first one will: ``everything`` or ``segmentation``.
         seconds_left: as the last steps suggest; None where unknown or nothing is left.
         problem: the error of a failed run, or None.
     """
@@ -82,6 +85,7 @@ class RunStatus:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
     best: Mapping[str, Any] | None = None
+    learns: str = "everything"
     seconds_left: float | None = None
     problem: Mapping[str, Any] | None = None
 
@@ -111,8 +115,6 @@ def read_status(path: str | Path) -> RunStatus:
         state = "finished" if event.get("report", {}).get("finished") else "stopped"
     elif event.get("event") == "error":
         state, problem = "failed", {name: event.get(name) for name in ("code", "text", "hint")}
-    seconds = [row["seconds"] for row in rows if isinstance(row.get("seconds"), float)]
-    left = config.steps - step
     scored = [row for row in judged if isinstance(row.get("score"), float) and row["step"] > 0]
     return RunStatus(
         state=state,
@@ -121,9 +123,29 @@ def read_status(path: str | Path) -> RunStatus:
         metrics=rows[-1] if rows else {},
         validation=judged[-1] if judged else {},
         best=max(scored, key=lambda row: row["score"], default=None),
-        seconds_left=left * sum(seconds) / len(seconds) if seconds and left > 0 else None,
+        learns=config.stages[config.stage_at(min(max(step, 1), config.steps) - 1)[0]].learns,
+        seconds_left=_seconds_left(config, rows, step),
         problem=problem,
     )
+
+
+def _seconds_left(config: TrainingConfig, rows: Sequence[Mapping[str, Any]], step: int) -> float | None:
+    """By the pace of the last steps; those that learn the segmentation alone count for less."""
+    timed = [row for row in rows if isinstance(row.get("seconds"), float)]
+    if not timed or step >= config.steps:
+        return None
+    paid = _cost(config, step) - _cost(config, step - len(timed))
+    return (_cost(config, config.steps) - _cost(config, step)) * sum(row["seconds"] for row in timed) / paid
+
+
+def _cost(config: TrainingConfig, step: int) -> float:
+    """Of all steps before a step, in steps that learn everything."""
+    cost, begin = 0.0, 0
+    for stage in config.stages:
+        each = _SEGMENTATION_COST if stage.learns == "segmentation" else 1.0
+        cost += each * min(max(step - begin, 0), stage.steps)
+        begin += stage.steps
+    return cost
 
 
 def request_stop(path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Every choice of a training run: frozen records, stored whole in the run folder; the paper's schedules as presets."""
+"""Every choice of a training run: frozen records, stored whole in the run folder."""
 
 from __future__ import annotations
 

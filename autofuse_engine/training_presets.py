@@ -1,21 +1,27 @@
-"""The paper's training schedules by name (AutoFuse paper, section 4.3), for brains and hearts."""
+"""Training schedules by name: the paper's (section 4.3), for brains and hearts, and one for small budgets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autofuse_engine.configs import NetworkConfig
-from autofuse_engine.training_configs import Stage, TrainingConfig
+from autofuse_engine.training_configs import LossConfig, Stage, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A schedule, and whether its network learns from labels."""
+    """A schedule, whether its network learns from labels, and the weights of the loss that go with it."""
 
     description: str
     stages: tuple[Stage, ...]
     semi_supervised: bool
+    losses: LossConfig = field(default_factory=LossConfig)
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the first stage that learns everything; those of other stages are told as ratios to it."""
+        return next(stage.learning_rate for stage in self.stages if stage.learns == "everything")
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -38,6 +44,17 @@ PRESETS: Mapping[str, Preset] = {
         description="any two frames, some with labels, then the two phases of one heart",
         stages=(Stage(steps=40_000, pairs="labelled+unlabelled"), Stage(steps=10_000, pairs="within-group")),
         semi_supervised=True,
+    ),
+    "short-semi": Preset(
+        description="images of different patients with labels, for a small budget: first how to segment, then both",
+        stages=(
+            Stage(steps=1500, pairs="labelled", learning_rate=2e-3, learns="segmentation"),
+            Stage(steps=800, pairs="labelled", learning_rate=4e-4, learns="segmentation"),
+            Stage(steps=3000, pairs="labelled", learning_rate=4e-4),
+            Stage(steps=1000, pairs="labelled", learning_rate=1e-4),
+        ),
+        semi_supervised=True,
+        losses=LossConfig(kl_smoothness=150.0),  # with 50, short trainings sink below the alignment
     ),
 }
 
@@ -62,4 +79,4 @@ def preset_config(name: str, dataset: str, labels: int = 0) -> TrainingConfig:
         raise ValueError(f"the preset {name} needs a dataset with labels, received {labels} labels")
     classes = labels + 1 if chosen.semi_supervised else 0
     network = NetworkConfig(align_corners=False, classes=classes)
-    return TrainingConfig(dataset=dataset, network=network, stages=chosen.stages)
+    return TrainingConfig(dataset=dataset, network=network, losses=chosen.losses, stages=chosen.stages)

@@ -42,7 +42,10 @@ class TrainingTrial:
     Attributes:
         device: where it ran.
         parameters: weights of the network.
-        seconds_per_step: of a whole batch; None where a step does not fit.
+        seconds_per_step: of a whole batch, in a stage that learns everything if there is one; None where a step does
+            not fit.
+        seconds_in_all: of all steps, those that learn the segmentation alone by what they take themselves; None
+            likewise. Validations and checkpoints are left out.
         memory_gib: most that a step needs; None where the system does not tell.
         free_gib: what was free before; None likewise.
         measured: False where the memory was foretold from a part of the image.
@@ -54,6 +57,7 @@ class TrainingTrial:
     device: str
     parameters: int
     seconds_per_step: float | None
+    seconds_in_all: float | None
     memory_gib: float | None
     free_gib: float | None
     measured: bool
@@ -75,6 +79,8 @@ def try_training(
 ) -> TrainingTrial:
     """Take a few steps of a training, after one to warm up, and write nothing.
 
+    Whether it fits is judged by a step that learns everything, where the schedule has any: those need most.
+
     Args:
         config: of the training.
         shape: of the images, (D, H, W); None opens the dataset for it.
@@ -89,16 +95,18 @@ def try_training(
     shape = PreparedDataset.open(config.dataset).shape if shape is None else shape
     device = resolve_device(config.device)
     free = free_memory_bytes(device)
+    schedule, config = config, _heaviest(config)
     trial = _Trial(config, device, report, cancelled)
     small = _part_of(shape)
     foretold = trial.foretold(config, small, shape) if small != shape else None
     too_large = foretold is not None and free is not None and foretold > _SHARE * free
     measured = None if too_large else trial.measure(config, shape, steps)
     if measured is None:
-        return trial.result(None, foretold, free, remedy=trial.remedy(small, shape, free), fits=False)
+        return trial.result(None, None, foretold, free, remedy=trial.remedy(small, shape, free), fits=False)
     fits = measured.memory is None or free is None or measured.memory <= _SHARE * free
     remedy = {} if fits else trial.remedy(small, shape, free)
-    return trial.result(measured.seconds * config.batch, measured.memory, free, remedy=remedy, fits=fits)
+    whole = trial.seconds_of(schedule, shape, steps, measured.seconds)
+    return trial.result(measured.seconds * config.batch, whole, measured.memory, free, remedy=remedy, fits=fits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +157,15 @@ class _Trial:
         grown = None if after is None or before is None or after <= before else after - before
         return _Measured(seconds=min(seconds[1:] or seconds), memory=grown)
 
+    def seconds_of(self, schedule: TrainingConfig, shape: Shape, steps: int, seconds: float) -> float:
+        """Seconds of all steps of a schedule, given those of a pair in this trial's stage; others are tried too."""
+        costs = {self._config.stages[0].learns: seconds}
+        for stage in schedule.stages:
+            if stage.learns not in costs:
+                measured = self.measure(replace(self._config, stages=(stage,)), shape, steps)
+                costs[stage.learns] = seconds if measured is None else measured.seconds
+        return schedule.batch * sum(stage.steps * costs[stage.learns] for stage in schedule.stages)
+
     def foretold(self, config: TrainingConfig, small: Shape, shape: Shape) -> float | None:
         """Bytes of a step on the whole image: what a part needs beyond the weights grows with the voxels."""
         measured = self.measure(config, small, 1)
@@ -166,12 +183,20 @@ class _Trial:
         return {}
 
     def result(
-        self, seconds: float | None, memory: float | None, free: int | None, *, remedy: dict[str, Any], fits: bool
+        self,
+        seconds: float | None,
+        seconds_in_all: float | None,
+        memory: float | None,
+        free: int | None,
+        *,
+        remedy: dict[str, Any],
+        fits: bool,
     ) -> TrainingTrial:
         return TrainingTrial(
             device=str(self._device),
             parameters=self._parameters,
             seconds_per_step=seconds,
+            seconds_in_all=seconds_in_all,
             memory_gib=None if memory is None else memory / _GIB,
             free_gib=None if free is None else free / _GIB,
             measured=seconds is not None,
@@ -199,6 +224,12 @@ def _changed(config: TrainingConfig, changes: dict[str, Any]) -> TrainingConfig:
     if channels := changes.get("network.channels"):
         plain["network"] = replace(config.network, channels=channels)
     return replace(config, **plain)
+
+
+def _heaviest(config: TrainingConfig) -> TrainingConfig:
+    """The same training with one stage alone, the first that learns everything, or the first."""
+    stage = next((stage for stage in config.stages if stage.learns == "everything"), config.stages[0])
+    return replace(config, stages=(stage,))
 
 
 def _part_of(shape: Shape) -> Shape:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from autofuse_engine import tensorboard_log
+from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.errors import FileError
 from autofuse_engine.events import Error, Metric, Result
 from autofuse_engine.run_folder import RunFolder, read_cells, read_rows, read_status, request_stop
@@ -54,6 +55,25 @@ def test_a_run_tells_its_place_its_best_and_the_time_left(run: RunFolder) -> Non
     assert status.best is not None
     assert status.best["step"] == 8, "the untrained network does not count"
     assert json.dumps(status.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("done", "learns", "left"), [(4, "segmentation", 6.36), (10, "segmentation", 6.0), (20, "everything", 4.0)]
+)
+def test_the_time_left_knows_that_steps_of_the_segmentation_are_cheap(
+    run: RunFolder, done: int, learns: str, left: float
+) -> None:
+    """30 steps of 0.2 s follow 10 of 0.06 s: no jump where the kind changes."""
+    stages = (Stage(steps=10, learns="segmentation"), Stage(steps=30))
+    config = TrainingConfig(dataset="somewhere", network=NetworkConfig(classes=3), stages=stages)
+    run.config.write_text(json.dumps(config.to_dict()), encoding="utf-8")
+    assert read_status(run.path).learns == "segmentation"
+    with recorded(run) as records:
+        for step in range(1, done + 1):
+            records.step({"step": step, "loss": 1.0, "seconds": 0.06 if step <= 10 else 0.2})
+    status = read_status(run.path)
+    assert status.learns == learns
+    assert status.seconds_left == pytest.approx(left)
 
 
 @pytest.mark.parametrize(

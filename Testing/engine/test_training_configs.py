@@ -1,4 +1,4 @@
-"""Configurations of a training: through JSON and back, every rule, and the paper's schedules."""
+"""Configurations of a training: through JSON and back, every rule, and the schedules by name."""
 
 from __future__ import annotations
 
@@ -78,9 +78,31 @@ def test_presets_are_the_schedules_of_the_paper(name: str, schedule: list[tuple[
     assert (config.losses.kl, config.losses.kl_smoothness) == (0.01, 50.0)
 
 
+def test_the_preset_for_small_budgets_begins_with_the_segmentation() -> None:
+    config = preset_config("short-semi", "prepared", labels=3)
+    assert [(stage.steps, stage.learning_rate, stage.learns) for stage in config.stages] == [
+        (1500, 2e-3, "segmentation"),
+        (800, 4e-4, "segmentation"),
+        (3000, 4e-4, "everything"),
+        (1000, 1e-4, "everything"),
+    ]
+    assert {stage.pairs for stage in config.stages} == {"labelled"}
+    assert config.losses == LossConfig(kl_smoothness=150)
+    assert config.network == NetworkConfig(classes=4, align_corners=False)
+    assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_learning_rate_of_a_preset_is_that_of_its_registration() -> None:
+    rates = {name: preset.learning_rate for name, preset in PRESETS.items()}
+    assert rates.pop("short-semi") == 4e-4
+    assert set(rates.values()) == {1e-4}
+
+
 def test_a_preset_that_needs_labels_says_so() -> None:
     with pytest.raises(ValueError, match="needs a dataset with labels"):
         preset_config("brain-semi", "prepared")
+    with pytest.raises(ValueError, match="short-semi needs a dataset with labels"):
+        preset_config("short-semi", "prepared")
     with pytest.raises(ValueError, match="a preset is one of"):
         preset_config("liver", "prepared")
 

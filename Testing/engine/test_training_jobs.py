@@ -167,9 +167,41 @@ def test_a_trial_measures_a_step_and_writes_nothing(trained: Path) -> None:
     trial = run("train_trial", {"config": tiny_config(trained.parent / "data", batch=2).to_dict()}).report
     assert trial["fits"]
     assert trial["measured"]
+    assert trial["seconds_in_all"] == pytest.approx(7 * trial["seconds_per_step"])
     assert trial["seconds_per_step"] > 0
     assert trial["parameters"] > 1000
     assert sorted(trained.rglob("*")) == before
+
+
+def test_a_trial_counts_steps_of_the_segmentation_by_what_they_take(trained: Path, monkeypatch: Any) -> None:
+    tried: list[tuple[str, ...]] = []
+
+    def measure(self: Any, config: Any, shape: Any, steps: int) -> Any:
+        tried.append(tuple(stage.learns for stage in config.stages))
+        light = config.stages[0].learns == "segmentation"
+        return training_trial._Measured(seconds=0.3 if light else 1.0, memory=1 if light else 2**30)
+
+    monkeypatch.setattr(training_trial._Trial, "measure", measure)
+    first = Stage(steps=30, pairs="labelled", learns="segmentation")
+    last = Stage(steps=7, pairs="labelled")
+    config = tiny_config(trained.parent / "data", batch=2, stages=(first, replace(first, steps=10), last))
+    trial = try_training(config)
+    assert tried == [("everything",), ("segmentation",)]
+    assert (trial.seconds_per_step, trial.memory_gib) == (2.0, 1.0)
+    assert trial.seconds_in_all == pytest.approx(2 * (40 * 0.3 + 7))
+    alone = try_training(replace(config, stages=(first,)))
+    assert (alone.seconds_per_step, alone.seconds_in_all) == (0.6, pytest.approx(18))
+
+
+def test_a_trial_takes_steps_of_both_kinds(trained: Path) -> None:
+    first = Stage(steps=5, pairs="labelled", learns="segmentation")
+    both = tiny_config(trained.parent / "data", stages=(first, Stage(steps=2, pairs="labelled")))
+    texts: list[str] = []
+    trial = try_training(both, report=lambda event: texts.append(event.text))
+    assert len(texts) == 6
+    assert trial.seconds_per_step is not None
+    assert trial.seconds_in_all is not None
+    assert trial.seconds_in_all > 2 * trial.seconds_per_step
 
 
 def test_a_trial_without_memory_names_what_would_fit(trained: Path, monkeypatch: Any) -> None:
