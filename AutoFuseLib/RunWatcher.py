@@ -74,7 +74,8 @@ class RunWatcher:
     def __post_init__(self) -> None:
         run = RunFolder(self.folder)
         self.metrics = GrowingTable(run.metrics, ("step", "loss", "seconds"))
-        self.validation = GrowingTable(run.validation, ("step", "score", "dice", "similarity", "folding_percent"))
+        judged = ("step", "score", "dice", "similarity", "segmentation_dice", "folding_percent")
+        self.validation = GrowingTable(run.validation, judged)
 
     def look(self) -> RunView:
         """The state now."""

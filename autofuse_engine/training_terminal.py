@@ -62,6 +62,8 @@ def print_status(status: RunStatus, title: str) -> None:
         rows.append(
             ("time left", duration(status.seconds_left) + ("" if status.state == "running" else " once resumed"))
         )
+    if status.learns == "segmentation":
+        rows.append(("learns", "the segmentation alone so far: dice stays that of the alignment"))
     left_out = {"step", "stage", "fixed", "moving", "skipped", "seconds", "learning_rate"}
     rows += [(name, number(value, 4)) for name, value in status.metrics.items() if name not in left_out]
     for name, row in (("last validation", status.validation), ("best validation", status.best)):

@@ -23,6 +23,15 @@ SEMI_KINDS = ("autofuse", "autofuse-trans")
 NETWORK_NAMES = tuple(name for name, config in NETWORKS.items() if not config.classes)
 """Those of the engine's list that are offered; whether one learns to segment follows from the preset."""
 
+LOSS_WEIGHTS = {
+    "klWeight": "kl",
+    "klSmoothness": "kl_smoothness",
+    "folding": "folding",
+    "segmentationWeight": "segmentation",
+    "fusionWeight": "fusion",
+}
+"""Parameters, and the fields of the losses that a schedule brings along; the user may change each afterwards."""
+
 DISPLACEMENT_SMOOTHNESS = 1.0
 """What networks that predict displacements start with: nothing else keeps them smooth."""
 
@@ -61,8 +70,10 @@ def trainingOf(parameters: AutoFuseTrainingParameterNode, prepared: PreparedFold
                 classes=len(prepared.labels) + 1 if preset.semi_supervised else 0,
                 align_corners=False,
             ),
-            losses=_lossesOf(parameters),
-            stages=_stagesOf(stagesFor(preset, prepared), parameters.steps, parameters.learningRate),
+            losses=_lossesOf(parameters, preset),
+            stages=_stagesOf(
+                stagesFor(preset, prepared), parameters.steps, parameters.learningRate, preset.learning_rate
+            ),
             augmentation=_augmentationOf(parameters),
             batch=parameters.batch,
             seed=parameters.seed,
@@ -77,6 +88,12 @@ def trainingOf(parameters: AutoFuseTrainingParameterNode, prepared: PreparedFold
         )
     except (ValueError, KeyError) as error:
         raise _invalid(error) from error
+
+
+def presetValues(preset: Preset) -> dict[str, Any]:
+    """What choosing a schedule sets, by parameter."""
+    weights = {name: getattr(preset.losses, field) for name, field in LOSS_WEIGHTS.items()}
+    return {"steps": sum(stage.steps for stage in preset.stages), "learningRate": preset.learning_rate, **weights}
 
 
 def stagesFor(preset: Preset, prepared: PreparedFolder) -> tuple[Stage, ...]:
@@ -168,6 +185,8 @@ def _whyNotTogether(parameters: AutoFuseTrainingParameterNode, prepared: Prepare
         return _("The network {name} cannot learn from labels: choose an unsupervised schedule or autofuse.").format(
             name=parameters.network
         )
+    if any(stage.learns == "segmentation" for stage in preset.stages) and parameters.segmentationWeight == 0:
+        return _("The schedule begins with the segmentation, which needs a weight above 0 (Advanced).")
     if prepared.splits.get("train", 0) < 2:
         return _("Training needs at least two cases: the prepared dataset has {count}.").format(
             count=prepared.splits.get("train", 0)
@@ -179,16 +198,9 @@ def _whyNotTogether(parameters: AutoFuseTrainingParameterNode, prepared: Prepare
     return ""
 
 
-def _lossesOf(parameters: AutoFuseTrainingParameterNode) -> LossConfig:
-    return LossConfig(
-        similarity=parameters.similarity,
-        kl=parameters.klWeight,
-        kl_smoothness=parameters.klSmoothness,
-        folding=parameters.folding,
-        smoothness=parameters.smoothness,
-        segmentation=parameters.segmentationWeight,
-        fusion=parameters.fusionWeight,
-    )
+def _lossesOf(parameters: AutoFuseTrainingParameterNode, preset: Preset) -> LossConfig:
+    shown = {field: getattr(parameters, name) for name, field in LOSS_WEIGHTS.items()}
+    return replace(preset.losses, similarity=parameters.similarity, smoothness=parameters.smoothness, **shown)
 
 
 def _augmentationOf(parameters: AutoFuseTrainingParameterNode) -> AugmentationConfig:
@@ -202,14 +214,20 @@ def _augmentationOf(parameters: AutoFuseTrainingParameterNode) -> AugmentationCo
     )
 
 
-def _stagesOf(stages: tuple[Stage, ...], steps: int, learningRate: float) -> tuple[Stage, ...]:
-    """The stages of a preset, stretched or shrunk to so many steps; each has at least one."""
+def _stagesOf(
+    stages: tuple[Stage, ...], steps: int, learningRate: float, presetLearningRate: float
+) -> tuple[Stage, ...]:
+    """The stages of a preset, stretched or shrunk to so many steps; each has at least one.
+
+    Those that have the preset's learning rate get the given one; those of others keep their ratio to it.
+    """
     whole, given = sum(stage.steps for stage in stages), 0
     made = []
     for number, stage in enumerate(stages):
         left = len(stages) - number - 1
         share = steps - given if not left else min(max(1, round(stage.steps * steps / whole)), steps - given - left)
-        made.append(replace(stage, steps=share, learning_rate=learningRate))
+        ratio = stage.learning_rate / presetLearningRate
+        made.append(replace(stage, steps=share, learning_rate=ratio * learningRate))
         given += share
     return tuple(made)
 

@@ -14,6 +14,7 @@ from .Curves import Curve
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 8, 20
 _LEGEND = 16
 _LINES = 6
+_APART = 16
 
 
 def drawCurves(curves: Sequence[Curve], width: int, height: int, palette: Any, logarithmic: bool) -> Any:
@@ -90,7 +91,7 @@ class _Drawing:
             painter.drawText(
                 qt.QRectF(x + 19, _TOP - 4, 160, 18), int(qt.Qt.AlignLeft | qt.Qt.AlignVCenter), curve.name
             )
-            x += 150
+            x += 19 + painter.fontMetrics().horizontalAdvance(curve.name) + _APART
 
     def _line(self, painter: Any, curve: Curve) -> None:
         points = [self._place(x, self._scaled(y)) for x, y in zip(curve.x, curve.y, strict=True)]

@@ -12,7 +12,7 @@ from AutoFuseLib.RunWatcher import RunWatcher
 
 MOST_POINTS = 1000
 LOSS, VALIDATION = "loss", "validation"
-SMOOTH_COLOR, SINGLE_COLOR = (0.90, 0.49, 0.13), (0.24, 0.65, 0.86)
+SMOOTH_COLOR, SINGLE_COLOR, THIRD_COLOR = (0.90, 0.49, 0.13), (0.24, 0.65, 0.86), (0.18, 0.62, 0.31)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,11 @@ def curvesOf(watcher: RunWatcher, kind: str, smoothing: float) -> list[Curve]:
         return [single, smooth]
     columns = watcher.validation.columns
     curves = []
-    for name, column, color in ((_("Dice"), "dice", SMOOTH_COLOR), (_("Similarity"), "similarity", SINGLE_COLOR)):
+    for name, column, color in (
+        (_("Dice"), "dice", SMOOTH_COLOR),
+        (_("Similarity"), "similarity", SINGLE_COLOR),
+        (_("Segmentation"), "segmentation_dice", THIRD_COLOR),
+    ):
         steps, values = _present(columns["step"], columns[column])
         if steps:
             curves.append(Curve(name, *_thinned(steps, values), color, markers=True))

@@ -47,8 +47,8 @@ class AutoFuseTrainingParameterNode:
     validationEvery: Annotated[int, WithinRange(1, 1_000_000)] = DEFAULTS.validation_every
     runFolder: str
 
-    learningRate: Annotated[float, WithinRange(0.0, 0.1), Decimals(6), SingleStep(0.0001)] = DEFAULTS.stages[
-        0
+    learningRate: Annotated[float, WithinRange(0.0, 0.1), Decimals(6), SingleStep(0.0001)] = PRESETS[
+        FIRST_PRESET
     ].learning_rate
     similarity: str = LOSSES.similarity
     klWeight: Annotated[float, WithinRange(0.0, 1000.0), Decimals(4), SingleStep(0.01)] = LOSSES.kl

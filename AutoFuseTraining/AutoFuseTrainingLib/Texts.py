@@ -148,6 +148,7 @@ def runText(view: RunView) -> str:
     if view.state == "starting":
         lines.append(html.escape(_("Loading; the first step takes some seconds to a minute.")))
     if status is not None and status.step:
+        segmented = status.validation.get("segmentation_dice")
         figures = [_("Step {step} of {steps}").format(step=status.step, steps=status.steps)]
         figures += _figure(_("loss {value:.4f}"), status.metrics.get("loss"))
         figures += _figure(_("Dice {value:.3f}"), status.validation.get("dice"))
@@ -157,7 +158,10 @@ def runText(view: RunView) -> str:
         if view.state == "running" and status.seconds_left is not None:
             figures.append(_("about {time} left").format(time=durationText(status.seconds_left)))
         lines.append(html.escape(", ".join(figures) + "."))
-        if status.best is not None:
+        if status.learns == "segmentation":
+            text = _("It learns to segment so far, not to register: Dice stays that of the alignment.")
+            lines.append(html.escape(" ".join([text, *_figure(_("Dice of its segmentation {value:.3f}."), segmented)])))
+        elif status.best is not None:
             text = _("Best validation score {score:.3f} at step {step}.")
             lines.append(html.escape(text.format(score=status.best["score"], step=status.best["step"])))
     if view.error is not None:
@@ -165,14 +169,17 @@ def runText(view: RunView) -> str:
     return "<br>".join(lines)
 
 
-def trialText(report: Mapping[str, Any], steps: int) -> str:
-    """What a trial found, and what would fit where it does not."""
+def trialText(report: Mapping[str, Any], mixed: bool = False) -> str:
+    """What a trial found, and what would fit where it does not; ``mixed`` where not all steps take the same time."""
     seconds, need, free = report["seconds_per_step"], report["memory_gib"], report["free_gib"]
     memory = "" if need is None else _("{need:.1f} GB").format(need=need * _GIB_TO_GB)
     if memory and free is not None:
         memory += _(" of {free:.1f} GB that are free").format(free=free * _GIB_TO_GB)
     if report["fits"]:
-        parts = [_("{seconds:.2f} s a step, {time} in all").format(seconds=seconds, time=durationText(seconds * steps))]
+        text = (
+            _("at most {seconds:.2f} s a step, {time} in all") if mixed else _("{seconds:.2f} s a step, {time} in all")
+        )
+        parts = [text.format(seconds=seconds, time=durationText(report["seconds_in_all"]))]
         parts += [_("a step needs {memory}").format(memory=memory)] if memory else []
         return f"{dot('good')} " + html.escape(
             _("On {device}: ").format(device=report["device"]) + "; ".join(parts) + "."

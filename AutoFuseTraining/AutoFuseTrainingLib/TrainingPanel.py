@@ -94,7 +94,9 @@ class TrainingPanel:
     # ------------------------------------------------------------------------------------------------ choices
 
     def _presetChosen(self) -> None:
-        self._parameters.steps = sum(stage.steps for stage in PRESETS[self._parameters.preset].stages)
+        with slicer.util.NodeModify(self._parameters):
+            for name, value in Choices.presetValues(PRESETS[self._parameters.preset]).items():
+                setattr(self._parameters, name, value)
 
     def _networkChosen(self) -> None:
         config = NETWORKS[self._parameters.network]
@@ -148,7 +150,7 @@ class TrainingPanel:
         except AutoFuseError as error:
             self._fail(error)
             return
-        self._steps = config.steps
+        self._kinds = {stage.learns for stage in config.stages}
         self._onTrial(self._trial)
 
     def onStart(self) -> None:
@@ -176,7 +178,7 @@ class TrainingPanel:
             elif job.error is not None:
                 self._showStatus(Texts.errorText(job.error))
             else:
-                self._showStatus(Texts.trialText(job.result.report, self._steps))
+                self._showStatus(Texts.trialText(job.result.report, mixed=len(self._kinds) > 1))
         self.update()
 
     def _fail(self, error: AutoFuseError) -> None:
@@ -203,6 +205,7 @@ def _presetName(name: str) -> str:
         "brain-semi": _("Brains or other organs, some with labels"),
         "cardiac-unsupervised": _("Hearts in two phases, without labels"),
         "cardiac-semi": _("Hearts in two phases, some with labels"),
+        "short-semi": _("Any images with labels, small budget"),
     }.get(name, name)
 
 
@@ -212,6 +215,10 @@ def _presetText(name: str) -> str:
         "brain-semi": _("Images of different patients: first those with labels alone, then all."),
         "cardiac-unsupervised": _("Any two frames, then the two phases of one heart."),
         "cardiac-semi": _("Any two frames, some with labels, then the two phases of one heart."),
+        "short-semi": _(
+            "Images of different patients: first the network learns to segment them, in quick steps, then to register "
+            "and to segment. Cases without labels are left aside."
+        ),
     }.get(name, PRESETS[name].description if name in PRESETS else "")
 
 

@@ -16,7 +16,7 @@ from autofuse_engine.data.files import write_volume
 from autofuse_engine.data.manifest import read_manifest
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.events import Metric, Progress, Warning
-from autofuse_engine.run_folder import RunFolder
+from autofuse_engine.run_folder import RunFolder, read_rows
 from autofuse_engine.run_lock import RunLock
 from autofuse_engine.training_terminal import TrainingDisplay, duration
 from Testing.engine.training_runs import tiny_config, tiny_dataset
@@ -65,6 +65,25 @@ def test_the_state_of_a_run_is_shown(run: Path, capsys: pytest.CaptureFixture[st
     assert (status["state"], status["step"]) == ("finished", 2)
     assert main(["train", "status", str(run), "--quiet"]) == 0
     assert capsys.readouterr().out == "finished\n"
+
+
+def test_the_preset_for_small_budgets_trains_and_says_what_is_learned(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = [change.replace("=2", "=1") if "steps" in change else change for change in TINY]
+    first += [part for number in (1, 2, 3) for part in ("--set", f"stages.{number}.steps=1")]
+    start = ["train", "--preset", "short-semi", "--dataset", str(dataset), "--run-dir", str(tmp_path / "kurz")]
+    assert main([*start, *first]) == 0
+    rows = read_rows(RunFolder(tmp_path / "kurz").metrics)
+    assert [row["learning_rate"] for row in rows] == [2e-3, 4e-4, 4e-4, 1e-4]
+    assert [row["similarity"] is None for row in rows] == [True, True, False, False]
+    capsys.readouterr()
+    assert main(["train", "status", str(tmp_path / "kurz")]) == 0
+    assert "the segmentation alone" not in capsys.readouterr().out
+    table = RunFolder(tmp_path / "kurz").metrics
+    table.write_text("\n".join([*table.read_text(encoding="utf-8").splitlines()[:3], ""]), encoding="utf-8")
+    assert main(["train", "status", str(tmp_path / "kurz")]) == 0
+    assert "the segmentation alone" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_with_more_steps(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from training_parts import TrainingHands, ended, writeRun
+from training_parts import TrainingHands, ended, writeRun, writeSegmentingRun
 
 HOLDER = """
 import sys, time
@@ -242,6 +242,31 @@ def test_curves_follow_the_run_and_become_plot_nodes(training):
     assert len(charts) == 2
     training.host.closeScene()
     training.widget.runs.tick()
+
+
+def test_a_run_that_learns_to_segment_says_so_and_is_not_praised_for_a_dice_that_stays(training):
+    training.load()
+    ui, folder = training.ui, training.tmp / "run"
+    writeSegmentingRun(folder, training.prepared(), done=20)
+    training.show(folder)
+    assert "loss 0.1000, Dice 0.610" in ui.runStatusLabel.text
+    assert "learns to segment so far" in ui.runStatusLabel.text
+    assert "Dice of its segmentation 0.300." in ui.runStatusLabel.text
+    assert "Best validation" not in ui.runStatusLabel.text
+    from AutoFuseTrainingLib.Curves import VALIDATION, curvesOf
+
+    from AutoFuseLib.RunWatcher import RunWatcher
+
+    watcher = RunWatcher(folder)
+    watcher.readCurves()
+    assert [curve.name for curve in curvesOf(watcher, VALIDATION, 0.9)] == ["Dice", "Similarity", "Segmentation"]
+    assert curvesOf(watcher, VALIDATION, 0.9)[-1].y == pytest.approx((0.1, 0.3))
+    training.host.choose(ui.curveBox, "Validation")
+    assert ui.curveLabel.visible
+    writeSegmentingRun(folder, training.prepared(), done=60)
+    training.widget.runs.tick()
+    assert "so far" not in ui.runStatusLabel.text
+    assert "Best validation score 0.610 at step 20" in ui.runStatusLabel.text
 
 
 def test_a_table_that_is_written_anew_is_read_anew(tmp_path):

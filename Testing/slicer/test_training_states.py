@@ -207,45 +207,13 @@ def test_what_cannot_be_trained_is_told_before_it_starts(training, choices, made
     assert not training.ui.estimateButton.enabled
 
 
-def test_choosing_a_schedule_and_a_network_sets_what_goes_with_them(training):
-    training.load()
-    ui, parameters = training.ui, training.parameters
-    training.host.choose(ui.presetBox, "Hearts in two phases, without labels")
-    assert parameters.steps == 50_000
-    training.host.choose(ui.networkBox, "voxelmorph-1")
-    assert (parameters.smoothness, parameters.network) == (1.0, "voxelmorph-1")
-    training.host.choose(ui.networkBox, "early-fuse")
-    assert (parameters.channels, parameters.smoothness) == (45, 0.0)
-    assert "autofuse-semi" not in [ui.networkBox.itemText(line) for line in range(ui.networkBox.count)]
-
-
-def test_stages_keep_their_shares_and_fully_labelled_data_its_labels(training):
-    from AutoFuseLib.PreparedFolder import readPrepared
-
-    training.load()
-    from AutoFuseTrainingLib import Choices
-
-    parameters = training.parameters
-    parameters.preset, parameters.steps = "cardiac-semi", 7
-    prepared = readPrepared(training.prepared())
-    stages = Choices.trainingOf(parameters, prepared).stages
-    assert [(stage.steps, stage.pairs) for stage in stages] == [(6, "labelled"), (1, "within-group")]
-    parameters.steps = 2
-    assert [stage.steps for stage in Choices.trainingOf(parameters, prepared).stages] == [1, 1]
-    config = Choices.trainingOf(parameters, prepared)
-    assert config.network.classes == 3
-    assert "Every case has labels" not in training.ui.presetLabel.text
-    parameters.preparedFolder = str(prepared.path)
-    assert "Every case has labels" in training.ui.presetLabel.text
-
-
 def test_an_estimate_tells_time_and_memory_or_what_would_fit(training):
     training.load()
     ui, host = training.ui, training.host
     training.parameters.preparedFolder = str(training.prepared())
     training.parameters.steps = 7200
-    report = {"device": "cuda:0", "parameters": 5, "seconds_per_step": 0.5, "memory_gib": 4.0, "free_gib": 8.0,
-              "measured": True, "fits": True, "remedy": {}}  # fmt: skip
+    report = {"device": "cuda:0", "parameters": 5, "seconds_per_step": 0.5, "seconds_in_all": 3600.0,
+              "memory_gib": 4.0, "free_gib": 8.0, "measured": True, "fits": True, "remedy": {}}  # fmt: skip
     host.click(ui.estimateButton)
     assert training.jobs.jobs[-1][0] == "train_trial"
     assert training.jobs.jobs[-1][1]["config"]["stages"][0]["steps"] == 7200

@@ -120,6 +120,24 @@ class TrainingHands:
         return folder
 
 
+def writeSegmentingRun(folder: Path, dataset: Path, done: int) -> Path:
+    """A run whose first 40 steps learn the segmentation alone; after each 20 steps it was judged."""
+    from autofuse_engine.configs import NetworkConfig
+    from autofuse_engine.run_folder import RunFolder
+    from autofuse_engine.training_configs import Stage, TrainingConfig
+
+    run = RunFolder(writeRun(folder, dataset, done=done, ending=ended(False, done)))
+    stages = (Stage(steps=40, pairs="labelled", learns="segmentation"), Stage(steps=60, pairs="labelled"))
+    config = TrainingConfig(dataset=str(dataset), network=NetworkConfig(classes=3), stages=stages)
+    run.config.write_text(json.dumps(config.to_dict()), encoding="utf-8")
+    rows = [f"{step},{2.0 / step},{'' if step <= 40 else -0.1},{2.0 / step},0.1" for step in range(1, done + 1)]
+    run.metrics.write_text("\n".join(["step,loss,similarity,fixed_segmentation,seconds", *rows, ""]), encoding="utf-8")
+    judged = [f"{step},0.61,0.61,0.5,{0.1 + 0.01 * step}" for step in range(0, done + 1, 20)]
+    head = "step,score,dice,similarity,segmentation_dice"
+    run.validation.write_text("\n".join([head, *judged, ""]), encoding="utf-8")
+    return folder
+
+
 def writeRun(folder: Path, dataset: Path, *, steps: int = 100, done: int = 60, ending: Any = None) -> Path:
     """A run as its files tell it.
 
