@@ -130,7 +130,7 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
                        help="optimisation steps for this pair, 0 for none (default: chosen by the engine)")  # fmt: skip
     group.add_argument("--label-weight", type=float, default=_DEFAULTS.label_weight, metavar="WEIGHT",
                        help="0..100; how much labels that a model sees in both images, or that guide, count in the "
-                            f"refinement; 0 leaves them out (default: {_DEFAULTS.label_weight:g})")  # fmt: skip
+                            "refinement; 0 for not at all (default: by the model's card, 2 if they guide)")  # fmt: skip
     group.add_argument("--smoothness", type=float, default=_DEFAULTS.smoothness, metavar="FACTOR",
                        help="0.1..10; above 1 the refinement stays smoother, below 1 it follows more closely "
                             f"(default: {_DEFAULTS.smoothness:g})")  # fmt: skip

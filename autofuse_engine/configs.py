@@ -214,8 +214,8 @@ class RegistrationConfig(Config):
     the transform is stiffer, below 1 it follows the images more closely. ``samples`` draws of the posterior give the
     uncertainty, where the model has one. ``passes`` is how often the model looks at the pair, 1 to 4: from the second
     time on at the moving image as it was warped so far; without a model there is nothing to repeat. ``label_weight``
-    says how much it counts in the refinement that labels lie on each other, where a model segments both images or
-    labels guide; 0 leaves them out.
+    says how much it counts in the refinement that labels of both images lie on each other, 0 leaves them out; None
+    means as much as the model's card says for those that it predicts, and 2 for those that guide.
     """
 
     model: str = AUTOMATIC_MODEL
@@ -230,11 +230,11 @@ class RegistrationConfig(Config):
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     passes: int = 1
-    label_weight: float = RefinementConfig.labels
+    label_weight: float | None = None
 
     def __post_init__(self) -> None:
         weight = self.label_weight
-        _require(0 <= weight <= 100, "label_weight is 0..100", weight)
+        _require(weight is None or 0 <= weight <= 100, "label_weight is 0..100", weight)
         _require(self.initial in INITIAL_ALIGNMENTS, f"initial is one of {', '.join(INITIAL_ALIGNMENTS)}", self.initial)
         _require(self.similarity in SIMILARITIES, f"similarity is one of {', '.join(SIMILARITIES)}", self.similarity)
         steps = self.refinement_steps

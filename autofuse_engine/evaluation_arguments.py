@@ -21,7 +21,7 @@ _EPILOG = """methods:
 
 options of a method, as in --method brain@refine=default,as=brain-refined:
   refine=STEPS|default   optimisation after the network (default: none)
-  labels=WEIGHT          0..100, of the model's own labels in that; 0 leaves them out
+  labels=WEIGHT          0..100, of the model's own labels in that; 0 leaves them out (default: by its card)
   smoothness=FACTOR      0.1..10, as in 'autofuse register'
   passes=N               how often the network runs, 1..4
   weights=FILE           of voxelmorph

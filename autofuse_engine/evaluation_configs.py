@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
-from autofuse_engine.configs import Config, RegistrationConfig
+from autofuse_engine.configs import Config
 from autofuse_engine.dataset_configs import SPLITS, Split
 from autofuse_engine.errors import InputError
 
@@ -43,10 +43,11 @@ class MethodSpec(Config):
     refinement_steps: int | None = 0
     smoothness: float = 1.0
     passes: int = 1
-    label_weight: float = RegistrationConfig.label_weight
+    label_weight: float | None = None
 
     def __post_init__(self) -> None:
-        _require(0 <= self.label_weight <= 100, "labels is 0..100", self.label_weight)
+        weight = self.label_weight
+        _require(weight is None or 0 <= weight <= 100, "labels is 0..100", weight)
         _require(isinstance(self.name, str) and bool(self.name.strip()), "name is a text", self.name)
         _require(self.name.isprintable(), "name is one line of printable text", self.name)
         _require(self.kind in METHOD_KINDS, f"kind is one of {', '.join(METHOD_KINDS)}", self.kind)
@@ -131,7 +132,7 @@ def parse_method(text: str) -> MethodSpec:
             model=name if kind == "model" else options.get("weights"),
             refinement_steps=_steps(options, kind),
             smoothness=_number(options, "smoothness", 1.0),
-            label_weight=_number(options, "labels", MethodSpec.label_weight),
+            label_weight=_number(options, "labels", 0.0) if "labels" in options else None,
             passes=int(_number(options, "passes", 1, whole=True)),
         )
     except ValueError as error:

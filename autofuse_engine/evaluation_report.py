@@ -159,7 +159,7 @@ def _title(spec: MethodSpec) -> str:
     if spec.kind in ("model", "refinement") and spec.refinement_steps != 0:
         steps = "default" if spec.refinement_steps is None else spec.refinement_steps
         parts.append(f"{steps} steps of refinement")
-    if spec.label_weight != MethodSpec.label_weight:
+    if spec.label_weight is not None:
         parts.append(f"label weight {spec.label_weight:g}")
     if spec.passes != 1:
         parts.append(f"{spec.passes} passes")

@@ -42,6 +42,8 @@ def add_card_options(parser: argparse.ArgumentParser) -> None:
                         help="the dataset before its preparation: its training images are measured")  # fmt: skip
     parser.add_argument("--refinement-steps", type=int, metavar="STEPS",
                         help="at each level, by default, after this model; 0 where it is better alone")  # fmt: skip
+    parser.add_argument("--label-weight", type=float, metavar="WEIGHT",
+                        help="0..100, of predicted labels in that refinement; 0 where they do harm")  # fmt: skip
     parser.add_argument("--note", default="", metavar="TEXT", help="on the training, beyond its configuration")
     parser.add_argument("--commit", default="", metavar="HASH", help="of the code that trained it")
 

@@ -19,8 +19,8 @@ from autofuse_engine.image_facts import TrainingRange
 from autofuse_engine.model_validation import ModelValidation
 
 SCHEMA = 2
-"""Version 2 added spacing_range_mm, training_range, validation, known_failures and refinement_steps; cards of version 1
-are read."""
+"""Version 2 added spacing_range_mm, training_range, validation, known_failures, refinement_steps and label_weight;
+cards of version 1 are read."""
 
 WEIGHTS_SUFFIX = ".safetensors"
 CARD_SUFFIX = ".json"
@@ -102,7 +102,8 @@ class ModelCard(Config):
     ``training_range`` says which images the model knows, ``validation`` how it did on others, ``known_failures`` where
     it fails: texts, each of which may name a picture that lies beside the model's page. ``refinement_steps`` are those
     of a registration by default, at each level: 0 for a network whose prediction is better alone, None for the
-    program's own default. ``weights`` is filled in when the model is saved.
+    program's own default. ``label_weight`` says how much labels that the model predicts count in that refinement; None
+    or 0 for not at all. ``weights`` is filled in when the model is saved.
     """
 
     schema: int = SCHEMA
@@ -120,6 +121,7 @@ class ModelCard(Config):
     training_range: TrainingRange | None = None
     validation: ModelValidation | None = None
     refinement_steps: int | None = None
+    label_weight: float | None = None
     weights: WeightsFile | None = None
 
     def __post_init__(self) -> None:
@@ -136,6 +138,9 @@ class ModelCard(Config):
         _require(isinstance(self.training, Mapping), "training is a dictionary", self.training)
         steps = self.refinement_steps
         _require(steps is None or (type(steps) is int and 0 <= steps <= 1000), "refinement_steps is 0..1000", steps)
+        weight = self.label_weight
+        good = weight is None or (isinstance(weight, (int, float)) and 0 <= weight <= 100)
+        _require(good, "label_weight is 0..100", weight)
         for item in _LISTS:
             value = getattr(self, item)
             texts = isinstance(value, tuple) and all(isinstance(text, str) for text in value)

@@ -67,6 +67,7 @@ def card_values(options: argparse.Namespace, card: ModelCard) -> dict[str, Any]:
         "known_failures": tuple(options.known_failure),
         "intended_use": intended_use,
         "refinement_steps": options.refinement_steps,
+        "label_weight": options.label_weight,
         "training": {**card.training, **provenance} if provenance else None,
     }
 

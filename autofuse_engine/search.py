@@ -186,8 +186,9 @@ class Search:
                     pair = replace(pair, labels=self._guiding_labels(passes, images, grid, model_grid))
                     finest = self._finest_steps(steps)
                     default = RefinementConfig(similarity=self.config.similarity, steps=steps, finest_steps=finest)
+                    weight = self._weight_of_predicted if images.guidance is None else self._weight_of_given
                     smoothness = default.smoothness * self.config.smoothness
-                    settings = replace(default, smoothness=smoothness, labels=self.config.label_weight)
+                    settings = replace(default, smoothness=smoothness, labels=weight)
                     start, base = fields.velocity_vox, fields.following_vox
                     result = refine(pair, settings, start_vox=start, base_vox=base, report=self.report, stop=stop)
                     fields, levels = replace(fields, velocity_vox=result.velocity_vox), result.levels
@@ -266,10 +267,10 @@ class Search:
         per_voxel = max(_BYTES_PER_VOXEL.get(kind, 0) for kind in kinds)
         refining = _BYTES_PER_VOXEL["refinement"]
         if self.model is not None and (classes := self.model.card.network.classes):
-            has_labels = True
+            has_labels = has_labels or self._weight_of_predicted > 0
             per_voxel += _BYTES_PER_VOXEL_SEGMENTING + _BYTES_PER_VOXEL_AND_CLASS * classes
         need = float(np.prod(model_grid.shape)) * per_voxel
-        refining += _BYTES_PER_VOXEL_WITH_LABELS * (has_labels and self._labels_count)
+        refining += _BYTES_PER_VOXEL_WITH_LABELS * has_labels
         need = max(need, float(np.prod(grid.shape)) * refining)
         free = free_memory_bytes(self.attempt.device)
         if free is not None and need > free:
@@ -308,18 +309,27 @@ class Search:
         )
 
     @property
-    def _labels_count(self) -> bool:
-        return self.config.label_weight > 0 and self._steps > 0
+    def _weight_of_predicted(self) -> float:
+        """How much labels that the model predicts count in the refinement."""
+        stated = self.config.label_weight
+        if stated is None and self.model is not None:
+            stated = self.model.card.label_weight
+        return (stated or 0.0) * (self._steps > 0)
+
+    @property
+    def _weight_of_given(self) -> float:
+        stated = self.config.label_weight
+        return (RefinementConfig().labels if stated is None else stated) * (self._steps > 0)
 
     def _guiding_labels(
         self, passes: Passes | None, images: PairImages, grid: Grid, model_grid: Grid
     ) -> tuple[Tensor, Tensor] | None:
-        if not self._labels_count:
+        guidance, predicted = images.guidance, passes is not None and self._weight_of_predicted > 0
+        if not predicted and (guidance is None or self._weight_of_given == 0):
             return None
-        guidance = images.guidance
         given = None if guidance is None else guidance.on_grid(grid, images.moving_from_fixed_ras)
         of_model = guidance is None or guidance.of_model
-        first = None if passes is None else passes.first
+        first = passes.first if passes is not None and predicted else None
         return guiding_labels(first, given, grid, model_grid, of_model=of_model, between=self.between)
 
     def _predict(self, model: ReadyModel, pair: RefinementPair, images: PairImages, grid: Grid) -> Passes:
@@ -343,7 +353,7 @@ class Search:
                 smoothness=config.smoothness,
                 fixed_given=None if given is None else given.fixed,
                 moving_given=moving_given,
-                keeps_probabilities=displacement_vox is None and self._labels_count,
+                keeps_probabilities=displacement_vox is None and self._weight_of_predicted > 0,
                 between=self.between,
             )
 

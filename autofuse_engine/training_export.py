@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from autofuse_engine import catalog
 from autofuse_engine.checkpoint import save_checkpoint
-from autofuse_engine.configs import NetworkConfig
+from autofuse_engine.configs import NetworkConfig, RefinementConfig
 from autofuse_engine.data.manifest import MANIFEST, Manifest, read_manifest
 from autofuse_engine.errors import FileError
 from autofuse_engine.image_facts import TrainingRange
@@ -114,7 +114,20 @@ def _card(name: str, checkpoint: str, facts: dict[str, Any]) -> ModelCard:
         citation=_CITATION,
         intended_use=IntendedUse(spacing_mm=spacing),
         not_for=("Clinical decisions",),
+        label_weight=_label_weight(place["best"]),
     )
+
+
+def _label_weight(judged: Mapping[str, Any] | None) -> float | None:
+    """Labels count in the refinement where they are better than what the network's own field achieves.
+
+    Args:
+        judged: the best validation of the run, or None.
+    """
+    segmented, carried = ((judged or {}).get(name) for name in ("segmentation_dice", "dice"))
+    if segmented is None or carried is None:
+        return None
+    return RefinementConfig().labels if segmented > carried else 0.0
 
 
 def _training_range(

@@ -20,7 +20,9 @@ CLASSES = (
 )
 
 
-def save_guided_model(folder: Path, name: str = "guided", *, entries: Any = CLASSES, **network: Any) -> Path:
+def save_guided_model(
+    folder: Path, name: str = "guided", *, entries: Any = CLASSES, label_weight: float | None = None, **network: Any
+) -> Path:
     """Write a model of four classes with random weights, far from those of a fresh head; returns the weights file."""
     torch.manual_seed(5)
     config = NetworkConfig(channels=2, **{"classes": 4, **network})
@@ -35,5 +37,6 @@ def save_guided_model(folder: Path, name: str = "guided", *, entries: Any = CLAS
         network=config,
         preprocessing=Preprocessing(spacing_mm=(10.0, 10.0, 10.0)),
         training={"classes": list(entries)},
+        label_weight=label_weight,
     )
     return save_checkpoint(made, card, folder)

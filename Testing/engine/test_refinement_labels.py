@@ -253,13 +253,19 @@ def test_what_the_refinement_cannot_use_is_told(
 
 
 def test_a_model_that_segments_guides_its_own_refinement(pair: SyntheticPair, tmp_path: Path) -> None:
-    model = str(save_guided_model(tmp_path / "Modelle mit Ä"))
-    results = [run(pair, None, model=model, refinement_steps=2, label_weight=weight) for weight in (0, 5)]
-    assert [result.report["refinement"]["labels"] > 0 for result in results] == [False, True]
+    silent_one, telling = (
+        str(save_guided_model(tmp_path / "Modelle mit Ä", name, label_weight=weight))
+        for name, weight in (("silent", None), ("telling", 5.0))
+    )
+    runs = [(silent_one, None), (silent_one, 5.0), (telling, None), (telling, 0.0)]
+    results = [run(pair, None, model=model, refinement_steps=2, label_weight=weight) for model, weight in runs]
+    assert [result.report["refinement"]["labels"] > 0 for result in results] == [False, True, True, False]
     fields = [result.displacement_magnitude.array for result in results]
     assert np.abs(fields[0] - fields[1]).max() > 0.02
+    np.testing.assert_array_equal(fields[1], fields[2])
+    np.testing.assert_array_equal(fields[0], fields[3])
 
 
 def test_an_evaluation_can_leave_the_labels_out() -> None:
     assert parse_method("brain@refine=5,labels=0").label_weight == 0
-    assert parse_method("brain@refine=5").label_weight == RefinementConfig().labels
+    assert parse_method("brain@refine=5").label_weight is None

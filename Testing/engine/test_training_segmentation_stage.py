@@ -13,10 +13,12 @@ import torch
 from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.losses.objective import segmentation_term
 from autofuse_engine.losses.overlap import focal_dice
+from autofuse_engine.model_card import read_card
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.run_folder import RunFolder, read_rows
 from autofuse_engine.training import train
 from autofuse_engine.training_configs import LossConfig, Stage
+from autofuse_engine.training_export import export_model
 from autofuse_engine.training_state import read_state
 from autofuse_engine.training_step import network_for_training
 from Testing.engine.test_training_processes import run
@@ -109,3 +111,27 @@ def test_what_cannot_be_learned_is_refused(dataset: Path) -> None:
         tiny_config(dataset, losses=LossConfig(segmentation=0), stages=(FIRST,))
     with pytest.raises(ValueError, match="learns is everything or segmentation"):
         Stage(steps=1, learns="alles")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("judged", "weight"),
+    [
+        ({"dice": 0.75, "segmentation_dice": 0.8}, 2.0),
+        ({"dice": 0.75, "segmentation_dice": 0.7}, 0.0),
+        ({"dice": 0.75, "segmentation_dice": None}, None),
+        (None, None),
+    ],
+)
+def test_a_card_lets_labels_count_where_the_network_segments_better_than_it_registers(
+    judged: dict[str, Any] | None,
+    weight: float | None,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train(tiny_config(dataset, stages=(replace(FIRST, steps=1),), validation_every=10), tmp_path / "run")
+    tensors, facts = read_state(RunFolder(tmp_path / "run").last)
+    facts["place"]["best"] = judged
+    monkeypatch.setattr("autofuse_engine.training_export.read_state", lambda path: (tensors, facts))
+    made = export_model(tmp_path / "run", "made", checkpoint="last", folder=tmp_path)
+    assert read_card(made.with_suffix(".json")).label_weight == weight
