@@ -63,7 +63,8 @@ def deform(
     parts = [part.with_field(taper(part.field_vox, width)) for part in parts]
     displacement = composed(parts, _SQUARINGS, between=between)
     inverse = composed_inverse(parts, _SQUARINGS, between=between)
-    inverse = polish_inverse(displacement, inverse, between=between)
+    # The taper only lets the field end; it may be many times as large as the image, which is what the inverse is for.
+    inverse = polish_inverse(displacement, inverse, rim=width - _LEAST_TAPER_VOXELS, between=between)
     return Deformation(grid=grid.padded(width), displacement_vox=displacement.cpu(), inverse_vox=inverse.cpu())
 
 

@@ -73,7 +73,7 @@ def invert(
 
 
 def polish_inverse(
-    displacement_vox: Tensor, inverse_vox: Tensor, rounds: int = 3, *, between: Between = _nothing
+    displacement_vox: Tensor, inverse_vox: Tensor, rounds: int = 3, *, rim: int = 0, between: Between = _nothing
 ) -> Tensor:
     """Make the interpolated inverse undo the interpolated field, at the nodes of the grid and between them.
 
@@ -85,9 +85,12 @@ def polish_inverse(
         displacement_vox: ``(B, 3, D, H, W)``, voxels.
         inverse_vox: same shape; ``integrate(-velocity)``.
         rounds: three suffice; the error then stays where the grid's resolution puts it.
+        rim: so many voxels along every face of the grid are left out: nothing is measured there, and the inverse stays
+            as it is where only they lead.
         between: called between pieces of a round; may raise to stop.
     """
-    grid = voxel_grid(displacement_vox.shape[2:], displacement_vox.device)
+    inner = [slice(rim, side - rim) for side in displacement_vox.shape[2:]]
+    grid = voxel_grid(displacement_vox.shape[2:], displacement_vox.device)[(slice(None), slice(None), *inner)]
     for _ in range(rounds):
         inverse = inverse_vox.detach().requires_grad_(True)
         counter = torch.zeros_like(inverse_vox[:, :1]).requires_grad_(True)

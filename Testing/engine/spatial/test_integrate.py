@@ -107,6 +107,16 @@ def test_polishing_makes_the_inverse_fit_at_points_between_the_nodes() -> None:
     assert error(polish_inverse(there, back)) < 0.8 * error(back)
 
 
+def test_a_rim_that_is_left_out_changes_nothing_far_from_it() -> None:
+    velocity = bump(3.0, seed=5, shape=(34, 38, 36))
+    there, back = integrate(velocity), integrate(-velocity)
+    whole, inner = polish_inverse(there, back), polish_inverse(there, back, rim=6)
+    middle = (..., slice(13, -13), slice(13, -13), slice(13, -13))  # the rim, what moves across it, and its neighbours
+    assert float((whole - back)[middle].abs().max()) > 1e-3
+    assert torch.allclose(inner[middle], whole[middle], atol=1e-6)
+    assert torch.equal(inner[..., :1, :, :], back[..., :1, :, :])
+
+
 def test_squarings_keep_the_first_step_short() -> None:
     velocity = torch.zeros(1, 3, 4, 5, 6)
     assert squarings_for(velocity) == 0
