@@ -198,7 +198,7 @@ class EvaluationFolder:
             name = before["name"]
             if name not in methods:
                 continue
-            if before != methods[name]:
+            if _with_defaults(before) != methods[name]:
                 raise self._differs(f"another method under the name {name!r}")
             if known.get("model_sha256", {}).get(name) != weights.get(name):
                 raise self._differs(f"the method {name!r} with other weights")
@@ -235,3 +235,11 @@ def _in_use(path: Path) -> FileError:
 
 def _not_writable(path: Path) -> FileError:
     return FileError("output-not-writable", f"{path} cannot be written.", "Check that the folder allows writing.")
+
+
+def _with_defaults(method: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stored method with what an older version did not know yet; as it is where it cannot be read."""
+    try:
+        return MethodSpec.from_dict(method).to_dict()
+    except (TypeError, ValueError):
+        return method

@@ -268,6 +268,10 @@ class TestTheFolder:
         run(config, out)
         refined = self.refused(wanted(prepared, f"{model}@refine=1,as=tiny", pairs=1), out)
         assert refined.code == "evaluation-differs"
+        known = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+        del known["methods"][0]["label_weight"]  # as a version before wrote it
+        (out / "evaluation.json").write_text(json.dumps(known), encoding="utf-8")
+        assert run(config, out)[0].error is None
         save_model(tmp_path, seed=2)
         assert "other weights" in self.refused(config, out).text
 
