@@ -58,6 +58,7 @@ def test_classes_of_the_working_grid_land_where_the_images_show_them() -> None:
         gate_means=None,
         steps=0,
         levels=(),
+        labels=0,
         model_name="m",
         model_sha256=None,
         fixed_classes=classes,
