@@ -145,8 +145,8 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fixed-labels", type=Path, metavar="FILE", help="labelmap: Dice and HD95 are reported")
     group.add_argument("--moving-labels", type=Path, metavar="FILE", help="labelmap: is carried along")
     group.add_argument("--guide", action="store_true",
-                       help="let the labelmaps guide: a model that segments takes those of its classes for granted, else "
-                            "the refinement brings equal values of both onto each other")  # fmt: skip
+                       help="let the labelmaps guide: a model that segments takes those of its classes for granted, "
+                            "else the refinement brings equal values of both onto each other")  # fmt: skip
     group.add_argument("--label-names", type=Path, metavar="FILE",
                        help="CSV with the columns value and name, to find the classes for --guide (default: values are "
                             "those of the dataset that the model was trained on)")  # fmt: skip
