@@ -20,7 +20,7 @@ from autofuse_engine.training import train
 from autofuse_engine.training_configs import LossConfig, Stage
 from autofuse_engine.training_export import export_model
 from autofuse_engine.training_state import read_state
-from autofuse_engine.training_step import network_for_training
+from autofuse_engine.training_step import PairLoss, network_for_training
 from Testing.engine.test_training_processes import run
 from Testing.engine.training_runs import assert_same_run, tiny_config, tiny_dataset
 
@@ -51,6 +51,19 @@ def test_only_what_segments_learns_until_the_next_stage(dataset: Path, tmp_path:
     rows = read_rows(RunFolder(tmp_path / "both").metrics)
     assert [row["similarity"] is None for row in rows] == [True, True, True, False]
     assert {"pair_path", "head", "gates", "single_image_path"} <= changed_parts(both, tmp_path / "both")
+
+
+def test_it_is_the_fixed_image_and_its_labels_that_teach(dataset: Path) -> None:
+    config = tiny_config(dataset, losses=LossConfig(segmentation=3.0), stages=(FIRST,))
+    network = network_for_training(config, torch.device("cpu"))
+    fixed, moving = torch.rand(2, 1, 16, 32, 16, generator=torch.Generator().manual_seed(1)).split(1)
+    labels = (fixed > 0.4).long() + (fixed > 0.8).long()
+    loss, terms = PairLoss(network, config)(fixed, moving, labels, 2 - labels, 0, learns="segmentation")
+    expected = segmentation_term(network.segment(fixed), labels)
+    assert {name: float(value.detach()) for name, value in terms.items()} == {
+        "fixed_segmentation": pytest.approx(float(expected.detach()))
+    }
+    assert float(loss.detach()) == pytest.approx(3 * float(expected.detach()))
 
 
 def test_such_a_run_resumes_exactly(dataset: Path, tmp_path: Path) -> None:
