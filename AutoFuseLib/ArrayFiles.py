@@ -38,14 +38,12 @@ def slabs(shape: tuple[int, ...], bytesPerValue: int) -> Iterator[slice]:
         yield slice(start, min(shape[0], start + count))
 
 
-def writeArraySteps(
-    path: Path, shape: tuple[int, int, int], dtype: Any, parts: Iterable[NDArray | None]
-) -> Steps[None]:
+def writeArraySteps(path: Path, shape: tuple[int, ...], dtype: Any, parts: Iterable[NDArray | None]) -> Steps[None]:
     """Write a ``.npy`` file in native byte order; nothing stays under ``path`` when it fails or is given up.
 
     Args:
         path: the file; its folder exists.
-        shape: (k, j, i).
+        shape: (k, j, i), or (k, j, i, components).
         dtype: of the file; parts are converted.
         parts: slabs along k, first to last; None where a step of work left nothing to write.
 

@@ -59,7 +59,7 @@ def fillTable(tableNode: Any, report: Mapping[str, Any], names: Mapping[int, str
             tableNode.SetColumnType(title, vtk.VTK_STRING)
         tableNode.SetColumnDescription(titles[0], _("What is measured, with its unit"))
         tableNode.SetColumnDescription(titles[1], _("The images where the scene has them"))
-        tableNode.SetColumnDescription(titles[2], _("The moving image under the linear transform of the first step"))
+        tableNode.SetColumnDescription(titles[2], _("The moving image where the search started"))
         tableNode.SetColumnDescription(titles[3], _("The moving image under the whole transform"))
         tableNode.SetUseColumnTitleAsColumnHeader(True)
         tableNode.SetUseFirstColumnAsRowHeader(False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from autofuse_engine.data.resample import resample_image, resample_labels
 from autofuse_engine.data.surface_distance import hd95_per_label
-from autofuse_engine.data.transform import MatrixStep, SpatialTransform
+from autofuse_engine.data.transform import SpatialTransform
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.metrics import correlation, dice_per_label, landmark_error_mm, mean_of
 
@@ -30,18 +30,18 @@ class Judge:
         self,
         moving: Volume,
         moving_labels: Volume | None,
-        initial_ras: NDArray[np.float64],
+        initial: SpatialTransform,
         forward: SpatialTransform,
         warped: Volume,
         warped_labels: Volume | None,
         between: Callable[[], None],
     ) -> dict[str, dict[str, Any]]:
-        """Figures at three times: as the files say, after the initial alignment, after the whole transform.
+        """Figures at three times: as the files say, where the search starts, after the whole transform.
 
         Args:
             moving: the moving image.
             moving_labels: its labelmap, or None.
-            initial_ras: 4x4 of the initial alignment.
+            initial: what the search started from.
             forward: the whole transform.
             warped: the moving image under the whole transform.
             warped_labels: its labelmap likewise.
@@ -49,9 +49,9 @@ class Judge:
         """
         result: dict[str, dict[str, Any]] = {}
         shared = self.shared_labels(moving_labels)
-        for name, matrix in (("before", np.eye(4)), ("initial", initial_ras)):
-            transform = SpatialTransform(steps=(MatrixStep(matrix_ras=matrix),))
-            if name == "initial" and np.array_equal(matrix, np.eye(4)):
+        for name, transform in (("before", SpatialTransform(steps=())), ("initial", initial)):
+            linear = transform.matrix_ras
+            if name == "initial" and linear is not None and np.array_equal(linear, np.eye(4)):
                 result[name] = result["before"]
                 continue
             image = resample_image(moving, transform, self.fixed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from autofuse_engine.data.preprocessing import Grid
@@ -38,6 +39,12 @@ class CarriedFields:
             following=passes.following,
             following_vox=passes.following_vox,
         )
+
+    @classmethod
+    def starting_from(cls, before_vox: Tensor) -> CarriedFields:
+        """A displacement that was known before, and nothing else: the velocity is zero."""
+        part = Part(field_vox=before_vox, is_velocity=False)
+        return cls(velocity_vox=torch.zeros_like(before_vox), following=(part,), following_vox=before_vox)
 
     def onto(self, grid: Grid, own: Grid) -> CarriedFields:
         """The same fields in physical space, looked up on another grid; beyond their own they go on as at its border.

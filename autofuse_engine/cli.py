@@ -119,13 +119,13 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("moving", type=Path, metavar="MOVING", help="image that is moved: file or DICOM folder")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="made where absent")
     group = parser.add_argument_group("method")
-    names = ", ".join(name for name in INITIAL_ALIGNMENTS if name != "matrix")
+    names = ", ".join(name for name in INITIAL_ALIGNMENTS if name not in ("matrix", "transform"))
     group.add_argument("--model", default=_DEFAULTS.model, metavar="NAME|PATH|auto|none",
                        help="see 'autofuse models list'; auto takes the one that fits the images, or none "
                             f"(default: {_DEFAULTS.model})")  # fmt: skip
     group.add_argument("--initial", default=_DEFAULTS.initial, metavar="KIND|FILE",
-                       help=f"alignment before: {names}, or a file with a linear transform from fixed to moving points "
-                            f"(default: {_DEFAULTS.initial})")  # fmt: skip
+                       help=f"where the search starts: {names}, or a file with a transform from fixed to moving "
+                            f"points, linear or not (default: {_DEFAULTS.initial})")  # fmt: skip
     group.add_argument("--refine", type=int, default=_DEFAULTS.refinement_steps, metavar="STEPS",
                        help="optimisation steps for this pair, 0 for none (default: chosen by the engine)")  # fmt: skip
     group.add_argument("--label-weight", type=float, default=_DEFAULTS.label_weight, metavar="WEIGHT",

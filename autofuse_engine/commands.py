@@ -14,7 +14,8 @@ from autofuse_engine.application import apply_transform
 from autofuse_engine.configs import INITIAL_ALIGNMENTS, RegistrationConfig
 from autofuse_engine.data.files import read_labelmap, read_volume
 from autofuse_engine.data.points import read_points
-from autofuse_engine.data.transform_files import read_matrix
+from autofuse_engine.data.transform import SpatialTransform
+from autofuse_engine.data.transform_files import read_transform
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.errors import InputError
 from autofuse_engine.events import Event, Progress
@@ -33,6 +34,7 @@ from autofuse_engine.terminal import ProgressDisplay, print_json, print_result, 
 from autofuse_engine.verdict import judge
 
 _SAVING_STARTS = 0.94
+_SEARCHED = tuple(name for name in INITIAL_ALIGNMENTS if name not in ("matrix", "transform"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +50,7 @@ class Inputs:
     fixed_points_ras: NDArray | None = None
     moving_points_ras: NDArray | None = None
     guidance: Guidance | None = None
+    start_from: SpatialTransform | None = None
 
     def as_arguments(self) -> dict[str, Any]:
         """By name, as ``register`` takes them."""
@@ -99,13 +102,14 @@ def config_of(options: argparse.Namespace) -> RegistrationConfig:
     """The configuration that the options ask for.
 
     Raises:
-        InputError: ``options-invalid``, or what reading a matrix file raises.
+        InputError: ``options-invalid``, or what reading a transform raises.
     """
     initial: str = options.initial
     matrix = None
-    if initial not in INITIAL_ALIGNMENTS or initial == "matrix":
-        matrix = tuple(tuple(float(value) for value in row) for row in _initial_matrix(initial))
-        initial = "matrix"
+    if (transform := _initial_transform(initial)) is not None:
+        found = transform.matrix_ras
+        initial = "transform" if found is None else "matrix"
+        matrix = None if found is None else tuple(tuple(float(value) for value in row) for row in found)
     content = {
         "model": options.model,
         "initial": initial,
@@ -150,6 +154,7 @@ def read_inputs(options: argparse.Namespace, report: Callable[[Event], None]) ->
     else:
         require_purpose(options.label_names)
     names = told(options.label_names, read_label_names)
+    start = _initial_transform(options.initial)
     fixed_labels, moving_labels = (told(path, read_labelmap) for path in (options.fixed_labels, options.moving_labels))
     guidance = None
     if options.guide:
@@ -165,6 +170,7 @@ def read_inputs(options: argparse.Namespace, report: Callable[[Event], None]) ->
         fixed_points_ras=told(options.fixed_points, _read_landmarks),
         moving_points_ras=told(options.moving_points, _read_landmarks),
         guidance=guidance,
+        start_from=start if start is not None and start.matrix_ras is None else None,
     )
 
 
@@ -217,13 +223,15 @@ def _read_landmarks(path: Path) -> NDArray:
     return read_points(path).points_ras
 
 
-def _initial_matrix(text: str) -> NDArray:
+def _initial_transform(text: str) -> SpatialTransform | None:
+    """The transform of the file that is named in place of a kind of alignment; None where a kind is."""
+    if text in _SEARCHED:
+        return None
     path = Path(text)
     if not path.is_file():
-        known = ", ".join(name for name in INITIAL_ALIGNMENTS if name != "matrix")
         raise InputError(
             "initial-unknown",
-            f"The initial alignment {text!r} is neither one of {known} nor a file.",
-            "Choose one of these, or name a file with a linear transform.",
+            f"The initial alignment {text!r} is neither one of {', '.join(_SEARCHED)} nor a file.",
+            "Choose one of these, or name a file with a transform.",
         )
-    return read_matrix(path)
+    return read_transform(path)

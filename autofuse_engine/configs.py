@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar
 
 Similarity = Literal["lncc", "mse", "mind"]
-InitialAlignment = Literal["none", "centers", "moments", "rigid", "affine", "matrix"]
+InitialAlignment = Literal["none", "centers", "moments", "rigid", "affine", "matrix", "transform"]
 SegmentationCode = Literal["expected", "hard"]
 SEGMENTATION_CODES: tuple[SegmentationCode, ...] = ("expected", "hard")
 NetworkKind = Literal[
@@ -31,7 +31,15 @@ NETWORK_KINDS: tuple[NetworkKind, ...] = (
     "voxelmorph-diff",
 )
 SIMILARITIES: tuple[Similarity, ...] = ("lncc", "mse", "mind")
-INITIAL_ALIGNMENTS: tuple[InitialAlignment, ...] = ("none", "centers", "moments", "rigid", "affine", "matrix")
+INITIAL_ALIGNMENTS: tuple[InitialAlignment, ...] = (
+    "none",
+    "centers",
+    "moments",
+    "rigid",
+    "affine",
+    "matrix",
+    "transform",
+)
 AUTOMATIC_MODEL, NO_MODEL = "auto", "none"
 """In place of a model's name: the one that suits the images best, by the cards of the models at hand; or none."""
 
@@ -210,12 +218,13 @@ class RegistrationConfig(Config):
     ``refinement_steps`` None means the default of the mode (with or without a model), 0 switches refinement off; the
     number counts at each level of resolution. ``spacing_mm`` None means the model's, or without model one that suits
     the fixed image. ``initial_matrix_ras`` (4x4, RAS, mm; takes points of the fixed image to the moving image) goes
-    with ``initial="matrix"``. ``smoothness`` multiplies the weight of the smoothness term of the refinement: above 1
-    the transform is stiffer, below 1 it follows the images more closely. ``samples`` draws of the posterior give the
-    uncertainty, where the model has one. ``passes`` is how often the model looks at the pair, 1 to 4: from the second
-    time on at the moving image as it was warped so far; without a model there is nothing to repeat. ``label_weight``
-    says how much it counts in the refinement that labels of both images lie on each other, 0 leaves them out; None
-    means as much as the model's card says for those that it predicts, and 2 for those that guide.
+    with ``initial="matrix"``; with ``"transform"`` a whole transform is handed to the call. ``smoothness`` multiplies
+    the weight of the smoothness term of the refinement: above 1 the transform is stiffer, below 1 it follows the images
+    more closely. ``samples`` draws of the posterior give the uncertainty, where the model has one. ``passes`` is how
+    often the model looks at the pair, 1 to 4: from the second time on at the moving image as it was warped so far;
+    without a model there is nothing to repeat. ``label_weight`` says how much it counts in the refinement that labels
+    of both images lie on each other, 0 leaves them out; None means as much as the model's card says for those that it
+    predicts, and 2 for those that guide.
     """
 
     model: str = AUTOMATIC_MODEL

@@ -23,6 +23,7 @@ from autofuse_engine.evaluation_judge import PairJudge
 from autofuse_engine.evaluation_memory import PeakMemory
 from autofuse_engine.evaluation_methods import EvaluationPair, Method
 from autofuse_engine.evaluation_ours import MethodContext, our_method
+from autofuse_engine.evaluation_refined import RememberedPeer, refined_or_alone
 from autofuse_engine.evaluation_rows import PairRow, append_row, read_rows, write_csv
 from autofuse_engine.events import Event, Metric, Progress, Report, Warning, silent
 from autofuse_engine.prediction import ModelCache
@@ -68,7 +69,8 @@ def evaluate(
     for warning in data.warnings:
         report(warning)
     with _threads(config.threads):
-        methods = [_made(spec, context, make_peer) for spec in config.methods]
+        peers: dict[tuple[str, str | None], Method] = {}
+        methods = [_made(spec, context, make_peer, peers) for spec in config.methods]
         with EvaluationFolder(out) as folder:
             for note in folder.begin(config, data, resolve_device(config.device)):
                 report(Warning(code="evaluation-other-machine", text=note))
@@ -261,14 +263,20 @@ class _PairTurn:
         return self._before
 
 
-def _made(spec: MethodSpec, context: MethodContext, make_peer: MakePeer | None) -> Method:
+def _made(
+    spec: MethodSpec, context: MethodContext, make_peer: MakePeer | None, peers: dict[tuple[str, str | None], Method]
+) -> Method:
+    """``peers`` are those made so far, by kind and weights: methods that build upon one share it."""
     if spec.kind not in PEER_KINDS:
         return our_method(spec, context)
     if make_peer is None:
         raise InputError(
             "method-invalid", f"The method {spec.name!r} is not available here.", "Choose one of the project's own."
         )
-    return make_peer(spec)
+    which = spec.kind, spec.model
+    if which not in peers:
+        peers[which] = RememberedPeer(make_peer(spec), device=context.device)
+    return refined_or_alone(spec, peers[which], context)
 
 
 def _failed(method: str, pair: tuple[str, str], seconds: float, error: Exception) -> PairRow:

@@ -21,7 +21,9 @@ PEER_KINDS: tuple[MethodKind, ...] = ("syn", "elastix", "voxelmorph")
 _OPTIONS: Mapping[MethodKind, tuple[str, ...]] = {
     "refinement": ("refine", "smoothness", "as"),
     "model": ("refine", "labels", "smoothness", "passes", "as"),
-    "voxelmorph": ("weights", "as"),
+    "syn": ("refine", "smoothness", "as"),
+    "elastix": ("refine", "smoothness", "as"),
+    "voxelmorph": ("weights", "refine", "smoothness", "as"),
 }
 _GRAMMAR = re.compile(r"(?P<name>.+?)(?:@(?P<options>[A-Za-z_]+=.*))?", re.DOTALL)
 _CURE = "Write NAME or NAME@key=value,key=value with the keys refine, labels, smoothness, passes, weights and as."
@@ -33,7 +35,7 @@ class MethodSpec(Config):
 
     ``name`` is shown in tables and figures, and tells the rows of the method. ``model`` is a name of the catalog or
     the path of a ``.safetensors`` file; of ``voxelmorph`` the path of its weights. ``refinement_steps`` counts at each
-    level: 0 means the network alone, None the default of the kind. ``smoothness`` is that of
+    level: 0 means the network or the peer alone, None the default of the kind. ``smoothness`` is that of
     :class:`RegistrationConfig`, as is ``label_weight``, and ``passes`` the number of the network's forward passes.
     """
 

@@ -17,7 +17,7 @@ from autofuse_engine.evaluation_configs import MethodSpec
 from autofuse_engine.evaluation_methods import EvaluationPair, Method, Registered
 from autofuse_engine.events import Report, silent
 from autofuse_engine.prediction import ModelCache
-from autofuse_engine.registration import register
+from autofuse_engine.registration import RegistrationResult, register
 
 COUNTED_STAGES = ("network", "refinement", "integration")
 """Stages of ``register`` whose time is a method's; reading, alignment, outputs and figures are the same for all."""
@@ -57,6 +57,17 @@ def our_method(spec: MethodSpec, context: MethodContext) -> Method:
     return RegisterMethod(spec, context)
 
 
+def registered_of(result: RegistrationResult) -> Registered:
+    """A result of ``register`` as an evaluation takes it."""
+    seconds = result.report["seconds"]
+    return Registered(
+        forward=result.transform,
+        inverse=result.inverse,
+        seconds=sum(seconds.get(stage, 0.0) for stage in COUNTED_STAGES),
+        gate_means=tuple(result.report["gate_means"] or ()),
+    )
+
+
 class MatrixMethod:
     """The shared initial alignment alone (``affine``), or the images as they lie (``none``)."""
 
@@ -94,13 +105,7 @@ class RegisterMethod:
             cancelled=self._context.cancelled,
             models=self._context.models,
         )
-        seconds = result.report["seconds"]
-        return Registered(
-            forward=result.transform,
-            inverse=result.inverse,
-            seconds=sum(seconds.get(stage, 0.0) for stage in COUNTED_STAGES),
-            gate_means=tuple(result.report["gate_means"] or ()),
-        )
+        return registered_of(result)
 
     def _config(self, pair: EvaluationPair) -> RegistrationConfig:
         spec = self._spec

@@ -27,7 +27,8 @@ class Passes:
         first: the pass that saw the pair as it was aligned: what it says of the images themselves counts.
         last: its velocity and its samples count; the velocity is zero for a model that predicts the displacement.
         following: fields that follow the flow of the last velocity, in this order: those of earlier passes, the latest
-            first, and before them the last displacement of a model that predicts one.
+            first, and before them the last displacement of a model that predicts one; at the end what was known before
+            any pass.
         following_vox: ``(1, 3, D, H, W)``, voxels: the displacement of all of ``following``; None where none follows.
         lengths_mm: mean length of each pass's own displacement, in the order of passes; empty for a single one.
     """
@@ -40,7 +41,10 @@ class Passes:
 
 
 def predict_in_passes(
-    count: int, look: Callable[[Tensor | None], Prediction], spacing_mm: NDArray[np.float64]
+    count: int,
+    look: Callable[[Tensor | None], Prediction],
+    spacing_mm: NDArray[np.float64],
+    before_vox: Tensor | None = None,
 ) -> Passes:
     """Predict, warp, predict again.
 
@@ -52,13 +56,14 @@ def predict_in_passes(
         look: predicts between the fixed image and the aligned moving image after a displacement ``(1, 3, D, H, W)``
             in voxels of the working grid; None means as aligned.
         spacing_mm: ``(3,)``, of the working grid along i, j, k.
+        before_vox: ``(1, 3, D, H, W)``, voxels: a displacement that was known before, as if an earlier pass had found
+            it; None for none.
     """
     sides = torch.as_tensor(spacing_mm[::-1].copy(), dtype=torch.float32).view(1, 3, 1, 1, 1)
     predictions: list[Prediction] = []
-    following: list[Part] = []
-    following_vox: Tensor | None = None
+    following = [] if before_vox is None else [Part(field_vox=before_vox, is_velocity=False)]
+    following_vox = total = before_vox
     lengths: list[float] = []
-    total: Tensor | None = None
     for _ in range(count):
         if predictions and predictions[-1].displacement_vox is None:
             following.insert(0, Part(field_vox=predictions[-1].velocity_vox, is_velocity=True))

@@ -27,6 +27,7 @@ from autofuse_engine.devices import resolve_device
 from autofuse_engine.errors import CancelledError, InputError
 from autofuse_engine.events import Event, Metric, Progress, Report, Warning, silent
 from autofuse_engine.guidance import Guidance, usable_guidance
+from autofuse_engine.initial_transform import InitialTransform, initial_transform
 from autofuse_engine.memory import peak_memory_bytes, reset_peak
 from autofuse_engine.memory_ladder import search_with_less_and_less_memory
 from autofuse_engine.model_choice import settle_model
@@ -89,6 +90,7 @@ def register(
     fixed_points_ras: NDArray[np.float64] | None = None,
     moving_points_ras: NDArray[np.float64] | None = None,
     guidance: Guidance | None = None,
+    start_from: SpatialTransform | None = None,
     report: Report = silent,
     cancelled: Callable[[], bool] = lambda: False,
     finish_early: Callable[[], bool] = lambda: False,
@@ -109,6 +111,9 @@ def register(
         guidance: segmentations that a semi-supervised model takes for granted, and that guide the refinement; where
             neither can be, a warning ``guidance-unused`` says why. Where labelmaps also judge the result, equal values
             mean the same in both.
+        start_from: with ``initial="transform"``: a transform of any kind that takes points of the fixed image to the
+            moving image, such as the result of another program. A model sees the moving image as it is warped by it,
+            and the refinement improves on it. Without model and refinement it is the result.
         report: receives events.
         cancelled: asked between steps; True ends with :class:`CancelledError`.
         finish_early: asked between steps of the refinement; True goes on with the best field so far.
@@ -128,8 +133,14 @@ def register(
         fixed_points_ras=fixed_points_ras,
         moving_points_ras=moving_points_ras,
         guidance=guidance,
+        start_from=start_from,
     )
     return run.execute(inputs, finish_early, models or ModelCache())
+
+
+def _unclear(text: str) -> InputError:
+    hint = "Give a transform together with the initial alignment 'transform', or neither."
+    return InputError("initial-transform-unclear", text, hint)
 
 
 def _place(grid: Grid) -> dict[str, Any]:
@@ -147,6 +158,7 @@ class _Inputs:
     fixed_points_ras: NDArray[np.float64] | None
     moving_points_ras: NDArray[np.float64] | None
     guidance: Guidance | None
+    start_from: SpatialTransform | None
 
     def check(self) -> None:
         check_pair(self.fixed, self.moving)
@@ -192,13 +204,14 @@ class _Run:
             device = resolve_device(self.config.device)
             reset_peak(device)
         with self._stage("initial alignment"):
-            matrix = self._initial_matrix(inputs)
+            start = self._start(inputs)
+            matrix = start.matrix_ras
         images = PairImages(
             fixed=inputs.fixed,
             moving=inputs.moving,
             fixed_mask=inputs.fixed_mask,
             moving_mask=inputs.moving_mask,
-            moving_from_fixed_ras=matrix,
+            start=start,
             guidance=guidance,
         )
         found, device = search_with_less_and_less_memory(
@@ -232,7 +245,7 @@ class _Run:
             inner = foreground(inputs.fixed.array)
             judge = Judge(inputs.fixed, inputs.fixed_labels, inputs.fixed_points_ras, inputs.moving_points_ras, inner)
             metrics = judge.before_and_after(
-                inputs.moving, inputs.moving_labels, matrix, forward, warped, warped_labels, self._check_cancelled
+                inputs.moving, inputs.moving_labels, start.whole, forward, warped, warped_labels, self._check_cancelled
             )
             segmented = segmentations(found, inputs.fixed, inputs.moving, matrix)
             consistency = inverse_consistency_mm(forward, inverse, inputs.fixed, inner, self.config.seed)
@@ -269,15 +282,25 @@ class _Run:
                 "working_grid": _place(found.grid),
                 "model_grid": None if found.model_name == NO_MODEL else _place(found.model_grid),
                 "initial_matrix_ras": matrix.tolist(),
+                "initial_deformation": start.deformation is not None,
                 "warnings": self.warnings,
                 "model_choice": model_choice,
                 "provenance": self._provenance(inputs, device, found.model_name, found.model_sha256),
             },
         )
 
-    def _initial_matrix(self, inputs: _Inputs) -> NDArray[np.float64]:
+    def _start(self, inputs: _Inputs) -> InitialTransform:
         masks = {"fixed_mask": inputs.fixed_mask, "moving_mask": inputs.moving_mask}
-        if self.config.initial == "matrix":
+        kind = self.config.initial
+        if inputs.start_from is not None and kind != "transform":
+            raise _unclear(f"A transform to start from is given, but the initial alignment is {kind!r}.")
+        if kind == "transform":
+            if inputs.start_from is None:
+                raise _unclear("The initial alignment is 'transform', but no transform to start from is given.")
+            start = initial_transform(inputs.start_from, inputs.fixed)
+            require_overlap(inputs.fixed, inputs.moving, start.matrix_ras, **masks)
+            return start
+        if kind == "matrix":
             matrix = np.array(self.config.initial_matrix_ras, dtype=np.float64)
             if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-6:
                 raise InputError(
@@ -286,16 +309,17 @@ class _Run:
                     "Give a 4x4 matrix that takes fixed to moving points, in RAS and mm.",
                 )
             require_overlap(inputs.fixed, inputs.moving, matrix, **masks)
-            return matrix
-        return align(
+            return InitialTransform(matrix_ras=matrix)
+        found = align(
             inputs.fixed,
             inputs.moving,
-            self.config.initial,
+            kind,
             **masks,
             seed=self.config.seed,
             report=self.tell,
             cancelled=self.cancelled,
-        ).moving_from_fixed_ras
+        )
+        return InitialTransform(matrix_ras=found.moving_from_fixed_ras)
 
     def tell(self, event: Event) -> None:
         """Pass an event on; a stage's own fraction becomes that of the whole job."""

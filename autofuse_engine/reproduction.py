@@ -6,7 +6,7 @@ Each part is one of the program's own use cases, with the choices that the plan 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autofuse_engine import catalog
@@ -202,14 +202,13 @@ class _Reproduction:
             methods.append(MethodSpec(name="refinement", kind="refinement", refinement_steps=None))
         for kind in ("syn", "elastix"):
             if kind in wanted and peers[kind] is not None:
-                methods.append(MethodSpec(name=kind, kind=kind))
+                methods += _alone_and_refined(MethodSpec(name=kind, kind=kind))
         weights = self._folder.model(f"{PEER_NETWORK}-package")
         if PEER_NETWORK in wanted and peers[PEER_NETWORK] is not None and weights.exists():
-            methods.append(MethodSpec(name=PEER_NETWORK, kind="voxelmorph", model=str(weights)))
+            methods += _alone_and_refined(MethodSpec(name=PEER_NETWORK, kind="voxelmorph", model=str(weights)))
         for planned in runs:
             model = str(self._folder.model(planned.name))
-            methods.append(MethodSpec(name=planned.name, kind="model", model=model))
-            methods.append(MethodSpec(name=planned.name + REFINED, kind="model", model=model, refinement_steps=None))
+            methods += _alone_and_refined(MethodSpec(name=planned.name, kind="model", model=model))
         if not methods:
             raise InputError(
                 "method-invalid",
@@ -260,3 +259,7 @@ class _Reproduction:
                 self._report(event)
 
         return tell
+
+
+def _alone_and_refined(spec: MethodSpec) -> list[MethodSpec]:
+    return [spec, replace(spec, name=spec.name + REFINED, refinement_steps=None)]

@@ -26,6 +26,7 @@ from autofuse_engine.data.volume import Volume
 from autofuse_engine.events import Report, Warning
 from autofuse_engine.guidance import Guidance
 from autofuse_engine.guiding_labels import guiding_labels
+from autofuse_engine.initial_transform import InitialTransform
 from autofuse_engine.memory import free_memory_bytes
 from autofuse_engine.model_card import Preprocessing
 from autofuse_engine.networks.build import Precision
@@ -57,17 +58,23 @@ Stage = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairImages:
-    """The pair as the user gave it, and its initial alignment (4x4, RAS mm, fixed points to moving points).
+    """The pair as the user gave it, and where the search starts.
 
-    ``guidance`` is for a model that can use it, or for the refinement alone.
+    ``start`` divides what the search starts from; its matrix is the initial alignment. ``guidance`` is for a model that
+    can use it, or for the refinement alone.
     """
 
     fixed: Volume
     moving: Volume
     fixed_mask: Volume | None
     moving_mask: Volume | None
-    moving_from_fixed_ras: NDArray[np.float64]
+    start: InitialTransform
     guidance: Guidance | None = None
+
+    @property
+    def moving_from_fixed_ras(self) -> NDArray[np.float64]:
+        """4x4, RAS mm, of the initial alignment."""
+        return self.start.matrix_ras
 
     def in_canonical_order(self) -> PairImages:
         """The same volumes with voxel axes towards right, anterior, superior: the stored order leaves no trace."""
@@ -76,7 +83,7 @@ class PairImages:
             moving=_canonical(self.moving),
             fixed_mask=None if self.fixed_mask is None else _canonical(self.fixed_mask),
             moving_mask=None if self.moving_mask is None else _canonical(self.moving_mask),
-            moving_from_fixed_ras=self.moving_from_fixed_ras,
+            start=self.start,
             guidance=self.guidance,
         )
 
@@ -102,13 +109,13 @@ class Attempt:
 class Found:
     """The velocity field of a pair, ``(1, 3, D, H, W)`` in voxels of ``grid``; None where only the alignment counts.
 
-    ``following`` are fields of the same shape that follow the flow of the velocity, from a model that predicts the
-    displacement or was asked more than once. ``model_grid`` is where the model saw the images: ``grid`` itself unless
-    the refinement took a finer one. On it lie ``fixed_classes`` and ``moving_classes``, ``(D, H, W)``, uint8, where the
-    model segments: the fixed image, and the moving image under the initial alignment; and ``regularity_weight``,
-    ``(1, 1, D, H, W)``, from a model that learns it. ``steps`` of the refinement were allowed at each level
-    (by default fewer at the finest), and ``labels`` guided it. ``passes_mm`` has the mean length of each pass's
-    displacement where there were several.
+    ``following`` are fields of the same shape that follow the flow of the velocity: from a model that predicts the
+    displacement or was asked more than once, and what the search started from. ``model_grid`` is where the model saw
+    the images: ``grid`` itself unless the refinement took a finer one. On it lie ``fixed_classes`` and
+    ``moving_classes``, ``(D, H, W)``, uint8, where the model segments: the fixed image, and the moving image under the
+    initial alignment; and ``regularity_weight``, ``(1, 1, D, H, W)``, from a model that learns it. ``steps`` of the
+    refinement were allowed at each level (by default fewer at the finest), and ``labels`` guided it. ``passes_mm`` has
+    the mean length of each pass's displacement where there were several.
     """
 
     velocity_vox: Tensor | None
@@ -169,6 +176,9 @@ class Search:
         fields = CarriedFields()
         levels: tuple[LevelReport, ...] = ()
         labels = 0
+        if self.model is None and images.start.deformation is not None:
+            before = images.start.displacement_vox(grid, self.attempt.device, self.between)
+            fields = CarriedFields() if before is None else CarriedFields.starting_from(before)
         if self.model is not None or steps > 0:
             if steps > 0:
                 grid = self._finer_grid(images.fixed, model_grid)
@@ -189,7 +199,8 @@ class Search:
                     weight = self._weight_of_predicted if images.guidance is None else self._weight_of_given
                     smoothness = default.smoothness * self.config.smoothness
                     settings = replace(default, smoothness=smoothness, labels=weight)
-                    start, base = fields.velocity_vox, fields.following_vox
+                    start = None if passes is None else fields.velocity_vox
+                    base = fields.following_vox
                     result = refine(pair, settings, start_vox=start, base_vox=base, report=self.report, stop=stop)
                     fields, levels = replace(fields, velocity_vox=result.velocity_vox), result.levels
                     labels = result.labels
@@ -357,7 +368,11 @@ class Search:
                 between=self.between,
             )
 
-        return predict_in_passes(config.passes, look, grid.spacing_mm)
+        before = images.start.displacement_vox(grid, pair.fixed.device, self.between)
+        passes = predict_in_passes(config.passes, look, grid.spacing_mm, before)
+        if before is not None and model.card.network.classes:
+            return replace(passes, first=look(None))  # classes of the moving image lie where that was aligned
+        return passes
 
 
 def _tensor(array: NDArray, device: torch.device) -> Tensor:

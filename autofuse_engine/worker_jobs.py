@@ -69,7 +69,7 @@ class Jobs:
         return self._kinds[name](spec, report, cancelled, finish_early)
 
     def _register(self, spec: Mapping[str, Any], report: Report, cancelled: Asked, finish_early: Asked) -> Result:
-        known = {*_VOLUMES, *_POINTS, "config", "folder", "guide", "label_names"}
+        known = {*_VOLUMES, *_POINTS, "config", "folder", "guide", "label_names", "start_from"}
         if unknown := sorted(set(spec) - known):
             raise _invalid(f"The spec of register does not know {', '.join(unknown)}.")
         folder = Path(_text(spec, "folder"))
@@ -92,6 +92,7 @@ class Jobs:
             **inputs,
             config=config,
             guidance=guidance,
+            start_from=_grid(spec["start_from"], "start_from", folder) if spec.get("start_from") else None,
             report=scaled(report, 0.0, _SAVING_STARTS),
             cancelled=cancelled,
             finish_early=finish_early,
@@ -157,7 +158,24 @@ def _chain(transform: SpatialTransform, name: str, arrays: dict[str, NDArray]) -
     return steps
 
 
+def _grid(content: Any, role: str, folder: Path) -> SpatialTransform:
+    array, matrix = _placed_array(content, role, folder)
+    try:
+        return SpatialTransform(steps=(GridStep(displacement_ras=array, ras_from_ijk=matrix),))
+    except ValueError as error:
+        raise _invalid(f"{role} is not a displacement grid: {error}.") from error
+
+
 def _volume(content: Any, role: str, folder: Path) -> Volume:
+    array, matrix = _placed_array(content, role, folder)
+    try:
+        return Volume(array=array, ras_from_ijk=matrix, name=str(content.get("name") or role))
+    except ValueError as error:
+        raise _invalid(f"{role} is not a volume: {error}.") from error
+
+
+def _placed_array(content: Any, role: str, folder: Path) -> tuple[NDArray, NDArray[np.float64]]:
+    """The array of a ``.npy`` file, and the numbers that say where it lies."""
     if not isinstance(content, Mapping):
         raise _invalid(f"{role} is an object with array and ras_from_ijk, received {content!r:.80}.")
     path = folder / _text(content, "array")
@@ -167,11 +185,7 @@ def _volume(content: Any, role: str, folder: Path) -> Volume:
         raise FileError("file-not-found", f"There is no file {path}.", "Write it before the job is sent.") from error
     except (OSError, ValueError) as error:
         raise _invalid(f"The array {path} of {role} is not a .npy file of numbers ({error}).") from error
-    matrix = _numbers(content.get("ras_from_ijk"), f"ras_from_ijk of {role}")
-    try:
-        return Volume(array=array, ras_from_ijk=matrix, name=str(content.get("name") or role))
-    except ValueError as error:
-        raise _invalid(f"{role} is not a volume: {error}.") from error
+    return array, _numbers(content.get("ras_from_ijk"), f"ras_from_ijk of {role}")
 
 
 def _label_names(spec: Mapping[str, Any]) -> dict[int, str] | None:

@@ -14,8 +14,8 @@ from slicer.i18n import tr as _
 from autofuse_engine import catalog
 from autofuse_engine.configs import AUTOMATIC_MODEL, NO_MODEL, RegistrationConfig
 from autofuse_engine.errors import InputError, ModelError
-from AutoFuseLib import Masks, Segmentations, Volumes
-from AutoFuseLib.Geometry import Grid
+from AutoFuseLib import Masks, Placement, Segmentations, StartTransforms, Volumes
+from AutoFuseLib.Geometry import Grid, isLinear
 from AutoFuseLib.Steps import Steps
 
 from . import GuidingSegments
@@ -34,7 +34,10 @@ class Mask:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Nodes and configuration of one run; what it needs later it keeps itself, so that the panel may change."""
+    """Nodes and configuration of one run; what it needs later it keeps itself, so that the panel may change.
+
+    ``startFrom`` is a transform node that is not linear; of a linear one the configuration has the matrix.
+    """
 
     fixed: Any
     moving: Any
@@ -43,6 +46,7 @@ class Inputs:
     fixedMask: Mask | None = None
     movingMask: Mask | None = None
     guide: bool = False
+    startFrom: Any = None
     config: RegistrationConfig = field(default_factory=RegistrationConfig)
 
     @property
@@ -50,7 +54,7 @@ class Inputs:
         """Every node that is read."""
         masks = [mask.node for mask in (self.fixedMask, self.movingMask) if mask is not None]
         images = [self.fixed, self.moving, self.fixedSegmentation, self.movingSegmentation]
-        return [node for node in [*images, *masks] if node is not None]
+        return [node for node in [*images, *masks, self.startFrom] if node is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,7 @@ def gather(parameters: AutoFuseRegistrationParameterNode) -> Inputs:
         fixedMask=_mask(parameters, "fixed"),
         movingMask=_mask(parameters, "moving"),
         guide=parameters.guideBySegmentations and GuidingSegments.guides(parameters).possible,
+        startFrom=_startFrom(parameters),
         config=_config(parameters),
     )
 
@@ -145,7 +150,12 @@ def reasonNotReady(parameters: AutoFuseRegistrationParameterNode | None) -> str:
         if mask is not None and mask.IsA("vtkMRMLSegmentationNode") and not _segmentId(parameters, side):
             return _("Choose the segment that is the {role}.").format(role=role)
     if parameters.initialAlignment is InitialAlignment.TRANSFORM and parameters.initialTransform is None:
-        return _("Choose the linear transform that the alignment starts from, or another initial alignment.")
+        return _("Choose the transform that the registration starts from, or another initial alignment.")
+    if parameters.initialAlignment is InitialAlignment.TRANSFORM and _above(moving, parameters.initialTransform):
+        return _(
+            "{moving} lies under {transform} already, which would count twice: take it out of the transform, "
+            "or choose the initial alignment 'None: positions are right'."
+        ).format(moving=moving.GetName(), transform=parameters.initialTransform.GetName())
     try:
         if parameters.model not in (AUTOMATIC_MODEL, NO_MODEL):
             catalog.find(parameters.model)
@@ -199,6 +209,10 @@ def exportSteps(inputs: Inputs, folder: Path) -> Steps[Exported]:
             spec[f"{role}_mask"] = yield from Masks.exportMaskSteps(
                 mask.node, mask.segmentId or None, grids[role], path
             )
+    if inputs.startFrom is not None:
+        spec["start_from"] = yield from StartTransforms.exportStartSteps(
+            inputs.startFrom, grids["fixed"], folder / "start_from.npy"
+        )
     return Exported(spec=spec, grids=grids, labels=labels, warnings=warnings)
 
 
@@ -227,13 +241,27 @@ def _config(parameters: AutoFuseRegistrationParameterNode) -> RegistrationConfig
         "device": parameters.device,
         "seed": parameters.seed,
     }
-    if parameters.initialAlignment is InitialAlignment.TRANSFORM:
+    if _startFrom(parameters) is not None:
+        choices = {**choices, "initial": "transform"}
+    elif parameters.initialAlignment is InitialAlignment.TRANSFORM:
         choices = {**choices, "initial_matrix_ras": movingFromFixed(parameters.initialTransform).tolist()}
     try:
         return RegistrationConfig.from_dict(choices)
     except ValueError as error:
         text = _("A choice is invalid: {error}.").format(error=error)
         raise InputError("options-invalid", text, _("Correct it and register again.")) from error
+
+
+def _startFrom(parameters: AutoFuseRegistrationParameterNode) -> Any:
+    """The chosen transform node where it is not linear, else None."""
+    node = parameters.initialTransform if parameters.initialAlignment is InitialAlignment.TRANSFORM else None
+    return None if isLinear(node) else node
+
+
+def _above(node: Any, transformNode: Any) -> bool:
+    """Whether a transform is among what a node lies under, results of this module not counted."""
+    parent = Placement.parentBefore(node)
+    return parent is transformNode or (parent is not None and Placement.isUnder(parent, transformNode))
 
 
 def movingFromFixed(transformNode: Any) -> np.ndarray:

@@ -6,10 +6,10 @@ from typing import Annotated
 from slicer import (
     vtkMRMLGridTransformNode,
     vtkMRMLLabelMapVolumeNode,
-    vtkMRMLLinearTransformNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
     vtkMRMLTableNode,
+    vtkMRMLTransformNode,
 )
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Decimals, SingleStep, WithinRange, parameterNodeWrapper
@@ -22,7 +22,7 @@ AUTOMATIC_SPACING = 0.0
 
 
 class InitialAlignment(enum.Enum):
-    """Where the search starts; the values are those of the engine, but for the last one, which becomes a matrix."""
+    """Where the search starts; the values are those of the engine, but that of the last one depends on the node."""
 
     NONE = "none"
     CENTERS = "centers"
@@ -39,7 +39,7 @@ class InitialAlignment(enum.Enum):
             InitialAlignment.MOMENTS: _("Centers and axes of mass"),
             InitialAlignment.RIGID: _("Rigid search"),
             InitialAlignment.AFFINE: _("Affine search"),
-            InitialAlignment.TRANSFORM: _("A linear transform of the scene"),
+            InitialAlignment.TRANSFORM: _("A transform of the scene"),
         }[self]
 
 
@@ -83,7 +83,7 @@ class AutoFuseRegistrationParameterNode:
     model: str = DEFAULTS.model
     guideBySegmentations: bool = False
     initialAlignment: InitialAlignment = InitialAlignment(DEFAULTS.initial)
-    initialTransform: vtkMRMLLinearTransformNode
+    initialTransform: vtkMRMLTransformNode
     similarity: Similarity = Similarity(DEFAULTS.similarity)
     refinementSteps: Annotated[int, WithinRange(AUTOMATIC_STEPS, 500)] = AUTOMATIC_STEPS
     smoothness: Annotated[float, WithinRange(0.1, 10.0), Decimals(2), SingleStep(0.1)] = DEFAULTS.smoothness

@@ -92,22 +92,19 @@ def reasonNot(result: ResultNodes, origin: Origin | None) -> str:
 def repeated(result: ResultNodes, origin: Origin, smoothness: float) -> tuple[Inputs, Requested]:
     """Inputs and outputs of the same registration with another smoothness.
 
-    The alignment is not searched again: it starts from the matrix that was found; nor is the model chosen again. The
-    nodes of the result that are still there are filled anew; those that the user deleted are not made again.
+    The alignment is not searched again: it starts from the matrix that was found, or from the same transform; nor
+    is the model chosen again. The nodes of the result that are still there are filled anew; those that the user
+    deleted are not made again.
 
     Args:
         result: what was found.
         origin: what it came from; :func:`reasonNot` must be empty.
         smoothness: 0.1 to 10.
     """
-    x, y, z, w = (tuple(float(value) for value in row) for row in result.report["initial_matrix_ras"])
-    config = replace(
-        origin.inputs.config,
-        model=_model(result.report),
-        smoothness=smoothness,
-        initial="matrix",
-        initial_matrix_ras=(x, y, z, w),
-    )
+    config = replace(origin.inputs.config, model=_model(result.report), smoothness=smoothness)
+    if origin.inputs.startFrom is None:
+        x, y, z, w = (tuple(float(value) for value in row) for row in result.report["initial_matrix_ras"])
+        config = replace(config, initial="matrix", initial_matrix_ras=(x, y, z, w))
     nodes = {kind.role: getattr(result, kind.role) for kind in KINDS}
     there = {role: node for role, node in nodes.items() if node is not None and node.GetScene() is slicer.mrmlScene}
     return replace(origin.inputs, config=config), Requested(nodes=there)
@@ -125,6 +122,8 @@ def _model(report: Mapping[str, Any]) -> str:
 
 def _state(node: Any) -> tuple[Any, ...]:
     """Changes when the content of a volume or segmentation or its place in the world does, not when its look does."""
+    if node.IsA("vtkMRMLTransformNode"):
+        return (_place(node),)
     place = _place(Placement.parentBefore(node))
     if node.IsA("vtkMRMLVolumeNode"):
         matrix = vtk.vtkMatrix4x4()

@@ -31,7 +31,7 @@ def test_a_label_that_only_one_image_has_does_not_count(labels: np.ndarray) -> N
     moving_labels = np.where(labels == 2, 7, labels)
     judge = Judge(image, volume(labels), None, None, np.ones(SHAPE, bool))
     moving = volume(moving_labels)
-    figures = judge.before_and_after(image, moving, np.eye(4), IDENTITY, image, moving, lambda: None)
+    figures = judge.before_and_after(image, moving, IDENTITY, IDENTITY, image, moving, lambda: None)
     assert figures["after"]["dice"] == {1: 1.0}
     assert figures["after"]["dice_mean"] == 1.0
     assert set(figures["before"]["hd95_mm"]) == {1}
@@ -41,6 +41,6 @@ def test_a_label_that_was_moved_out_of_the_image_counts_as_lost(labels: np.ndarr
     image = volume(np.random.default_rng(3).random(SHAPE, np.float32))
     lost = volume(np.where(labels == 2, 0, labels))
     judge = Judge(image, volume(labels), None, None, np.ones(SHAPE, bool))
-    figures = judge.before_and_after(image, volume(labels), np.eye(4), IDENTITY, image, lost, lambda: None)
+    figures = judge.before_and_after(image, volume(labels), IDENTITY, IDENTITY, image, lost, lambda: None)
     assert figures["after"]["dice"] == {1: 1.0, 2: 0.0}
     assert figures["after"]["dice_mean"] == 0.5

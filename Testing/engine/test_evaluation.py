@@ -112,6 +112,22 @@ class TestRows:
         assert np.array_equal(later.seen[0].initial_ras, peer.seen[0].initial_ras)
         assert len((out / ALIGNMENTS).read_text(encoding="utf-8").splitlines()) == 1
 
+    def test_a_peer_is_asked_once_and_refined_from_what_it_found(self, tmp_path: Path, out: Path) -> None:
+        plain_folder(tmp_path / "Eier", count=2)
+        peer = Peer("peer")
+        methods = ("affine", "syn", "syn@refine=0,as=again", "syn@refine=4,as=more", "syn@refine=4,smoothness=2")
+        affine, alone, again, more, stiff = run(wanted(tmp_path / "Eier", *methods, pairs=1), out, peer)
+        assert len(peer.seen) == 1
+        assert affine.dice == alone.dice == again.dice != more.dice
+        assert stiff.ncc not in (more.ncc, affine.ncc)
+        assert alone.seconds == 1.5 < more.seconds
+        assert (alone.inverse_mean_mm, more.folding_count) == (None, 0)
+        assert more.inverse_mean_mm is not None
+        assert more.dice_before == affine.dice
+        assert more.peak_memory_gib is None or more.peak_memory_gib >= 0.5
+        with pytest.raises(AutoFuseError, match="smoothness"):
+            run(wanted(tmp_path / "Eier", "syn@smoothness=2,as=vain", pairs=1), out, peer)
+
     def test_without_labels_dice_is_unknown(self, tmp_path: Path, out: Path) -> None:
         make_prepared(tmp_path / "set", train=0, validation=2, labelled=0)
         (row,) = run(wanted(tmp_path / "set", "none", pairs=1), out)

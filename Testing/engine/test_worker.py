@@ -274,6 +274,8 @@ def broken_specs() -> list[tuple[str, dict[str, Any], str, str]]:
         ("a 3x3 matrix", {"fixed": {**volume, "ras_from_ijk": [[1, 0, 0]] * 3}}, "request-invalid", "4x4"),
         ("words in a matrix", {"fixed": {**volume, "ras_from_ijk": "identity"}}, "request-invalid", "identity"),
         ("a 2D array", {"fixed": {**volume, "array": "flat.npy"}}, "request-invalid", "(4, 5)"),
+        ("a start without directions", {"start_from": volume}, "request-invalid", "(10, 12, 9)"),
+        ("a start that is text", {"start_from": "start.npy"}, "request-invalid", "start_from"),
         ("an unknown option", {"config": {"colour": 1}}, "options-invalid", "colour"),
         ("an option out of range", {"config": {"samples": -1}}, "options-invalid", "-1"),
         ("no folder", {"folder": ""}, "request-invalid", "folder"),
@@ -377,6 +379,15 @@ def test_the_real_worker_greets_registers_and_leaves_when_idle(tmp_path: Path) -
         moving = Volume(array=np.load(folder / "moving.npy"), ras_from_ijk=np.array(FIXED_MATRIX))
         again = resample_image(moving, chain(report["transform"], files), moving)
         np.testing.assert_allclose(np.load(files["warped"])[2:-2, 2:-2, 2:-2], again.array[2:-2, 2:-2, 2:-2], atol=0.1)
+        vectors = np.load(files["displacement"])
+        np.save(folder / "start.npy", vectors)
+        start = {"array": "start.npy", "ras_from_ijk": report["transform"][0]["ras_from_ijk"]}
+        spec = {**request["spec"], "start_from": start, "config": {"initial": "transform", "refinement_steps": 0}}
+        worker.send({"id": 34, "job": "register", "spec": spec})
+        second = worker.answer(34, timeout_s=120)
+        assert second["event"] == "result", second
+        assert second["report"]["initial_deformation"] is True
+        np.testing.assert_allclose(np.load(second["files"]["warped"]), np.load(files["warped"]), atol=0.5)
         assert worker.process.wait(timeout=20) == 0
     finally:
         worker.end()
