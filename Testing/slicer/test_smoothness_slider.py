@@ -74,6 +74,29 @@ def test_letting_go_runs_the_same_registration_from_the_alignment_that_was_found
     assert fixed.GetName() == "CT day 1"
 
 
+def test_a_deformation_that_was_the_start_is_so_again_until_it_changes(registration):
+    import slicer
+    import vtk
+
+    registration.load()
+    from AutoFuseRegistrationLib.ParameterNode import InitialAlignment
+
+    start = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Warp")
+    start.SetAndObserveTransformFromParent(vtk.vtkThinPlateSplineTransform())
+    assert not start.IsTransformToWorldLinear()
+    finished(registration, initialTransform=start, initialAlignment=InitialAlignment.TRANSFORM)
+    first = registration.worker.jobs[0][1]
+    spec = repeat(registration, 10)
+    assert spec["config"] == {**first["config"], "smoothness": 3.2}
+    assert spec["config"]["initial"] == "transform"
+    assert spec["start_from"]["array"] == first["start_from"]["array"]
+    registration.finish()
+    start.SetAndObserveTransformFromParent(vtk.vtkThinPlateSplineTransform())
+    letGo(registration, 5)
+    registration.host.waitUntil(lambda: not registration.ui.repeatSlider.enabled, PATIENCE_S)
+    assert "Warp has changed" in registration.ui.repeatSlider.toolTip
+
+
 def test_nothing_starts_while_the_slider_is_dragged_or_returns_to_its_value(registration):
     finished(registration)
     host, ui = registration.host, registration.ui
