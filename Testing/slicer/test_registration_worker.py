@@ -109,6 +109,22 @@ def test_a_click_registers_a_pair_and_slicer_itself_repeats_the_warp(panel, host
     assert widget.logic.worker.processId == process
     assert np.array_equal(slicer.util.arrayFromVolume(second.result.warped), warped)
 
+    from AutoFuseRegistrationLib.ParameterNode import InitialAlignment
+
+    warped = warped.copy()
+    parameters.initialAlignment = InitialAlignment.TRANSFORM
+    parameters.initialTransform, parameters.refinementSteps = second.result.transform, 0
+    assert not second.result.transform.IsTransformToWorldLinear()
+    click(ui.registerButton)
+    third = widget.logic.run
+    wait_until(lambda: not third.active, timeout=240)
+    assert third.state.value == "done", third.error
+    assert third.result.report["initial_deformation"] is True
+    same = slicer.util.arrayFromVolume(third.result.warped)
+    apart = np.abs(same - warped)[inside] / span  # the field was looked up on two more grids
+    assert apart.max() < 0.02
+    assert apart.mean() < 1e-3
+
 
 def resampledBySlicer(moving, reference, transform):
     """The moving volume put under its parent and the result, and resampled by Slicer's own logic.
