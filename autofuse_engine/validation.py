@@ -37,8 +37,8 @@ class ValidationFigures:
     """Means over the pairs.
 
     Attributes:
-        score: what the best checkpoint has most of: Dice where there are labels (the mean of both kinds of Dice for a
-            run that learns from synthesised images), else the similarity.
+        score: what the best checkpoint has most of: Dice where there are labels, else the similarity. Of a run that
+            learns from synthesised images, or has a stage for the segmentation alone, it is the mean with that Dice.
         figures: those of :data:`FIGURES`; None where nothing could be judged. ``dice`` and ``hd95_mm`` are means over
             the labels that both images have; ``folding_count`` is a mean too; ``similarity`` is the mean squared local
             correlation, 1 is best; ``segmentation_dice`` judges what a semi-supervised network makes of both images;
@@ -86,10 +86,15 @@ class Validator:
         table = self._processes.summed(rows).numpy()
         means = [mean_of(dict(enumerate(column))) for column in table.T]
         figures: dict[str, float | None] = dict(zip(names, means, strict=True))
-        dice, similarity, synthesised = figures["dice"], figures["similarity"], figures.get(SYNTHESISED)
-        dice = dice if dice is None or synthesised is None else (dice + synthesised) / 2
-        score = dice if dice is not None else similarity
-        return ValidationFigures(score=float("-inf") if score is None else score, figures=figures)
+        return ValidationFigures(score=self._score(figures), figures=figures)
+
+    def _score(self, figures: dict[str, float | None]) -> float:
+        dice, similarity = figures["dice"], figures["similarity"]
+        if dice is None:
+            return float("-inf") if similarity is None else similarity
+        in_turn = any(stage.learns == "segmentation" for stage in self._config.stages)
+        others = (figures.get(SYNTHESISED), figures["segmentation_dice"] if in_turn else None)
+        return float(np.mean([dice, *(value for value in others if value is not None)]))
 
     def _judge_pair(self, network: RegistrationNetwork, fixed_index: int, moving_index: int) -> dict[str, float]:
         config = self._config

@@ -53,6 +53,17 @@ def test_only_what_segments_learns_until_the_next_stage(dataset: Path, tmp_path:
     assert {"pair_path", "head", "gates", "single_image_path"} <= changed_parts(both, tmp_path / "both")
 
 
+def test_the_best_checkpoint_follows_both_kinds_of_dice(dataset: Path, tmp_path: Path) -> None:
+    both = (FIRST, Stage(steps=1, pairs="labelled", learning_rate=1e-3))
+    for name, stages in (("both", both), ("one", (replace(both[1], steps=4),))):
+        train(tiny_config(dataset, stages=stages, validation_every=2), tmp_path / name)
+        rows = read_rows(RunFolder(tmp_path / name).validation)
+        for row in rows:
+            means = (row["dice"] + row["segmentation_dice"]) / 2 if name == "both" else row["dice"]
+            assert row["score"] == pytest.approx(means)
+        assert rows[0]["dice"] != rows[0]["segmentation_dice"]
+
+
 def test_it_is_the_fixed_image_and_its_labels_that_teach(dataset: Path) -> None:
     config = tiny_config(dataset, losses=LossConfig(segmentation=3.0), stages=(FIRST,))
     network = network_for_training(config, torch.device("cpu"))
