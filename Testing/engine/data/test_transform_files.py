@@ -258,11 +258,45 @@ def test_cut_off_files_are_refused(tmp_path: Path, ending: str) -> None:
 
 
 def test_kinds_that_are_neither_linear_nor_a_field_are_refused_with_a_cure(tmp_path: Path) -> None:
-    sitk.WriteTransform(sitk.BSplineTransformInitializer(sitk.Image([9, 8, 7], sitk.sitkUInt8), [3, 3, 3]),
-                        str(tmp_path / "spline.tfm"))  # fmt: skip
-    assert "BSplineTransform" in refusal(tmp_path / "spline.tfm", "transform-not-supported", InputError)
+    class Velocity(sitk.Transform):
+        def GetName(self) -> str:  # noqa: N802
+            return "VelocityFieldTransform"
+
+        def IsLinear(self) -> bool:  # noqa: N802
+            return False
+
+    with pytest.raises(InputError, match="of the kind VelocityFieldTransform") as caught:
+        transform_files.transform_from_sitk(Velocity(3, sitk.sitkIdentity), tmp_path / "velocity.h5")
+    assert caught.value.code == "transform-not-supported"
     sitk.WriteTransform(sitk.Euler2DTransform(), str(tmp_path / "flat.tfm"))
     assert "2 dimensions" in refusal(tmp_path / "flat.tfm", "transform-not-supported", InputError)
+
+
+@pytest.mark.parametrize("ending", [".h5", ".tfm"])
+def test_a_spline_becomes_a_grid_that_follows_it(tmp_path: Path, ending: str) -> None:
+    """Rotated, anisotropic, in a composite, as registration programs write them."""
+    place = itk_image(np.zeros((24, 36, 30)), OBLIQUE)
+    spline = sitk.BSplineTransformInitializer(place, [5, 7, 4])
+    coefficients = np.random.default_rng(4).uniform(-3, 3, len(spline.GetParameters()))
+    spline.SetParameters(coefficients.tolist())
+    shift = sitk.TranslationTransform(3, (4.0, -3.0, 2.0))
+    whole = sitk.CompositeTransform([shift, spline])
+    path = tmp_path / f"Größe{ending}"
+    sitk.WriteTransform(whole, str(path))
+    found = read_transform(path)
+    assert [type(step) for step in found.steps] == [GridStep, MatrixStep]
+    inner = np.random.default_rng(5).uniform(0.02, 0.98, (500, 3)) * (np.array(place.GetSize()) - 1)
+    points_lps = np.array([place.TransformContinuousIndexToPhysicalPoint(one) for one in inner.tolist()])
+    expected = np.array([whole.TransformPoint(one) for one in points_lps.tolist()])
+    signs = np.array([-1.0, -1.0, 1.0])
+    error = np.linalg.norm(found.transform_points(points_lps * signs) * signs - expected, axis=1)
+    assert error.max() < 0.05  # of up to 5 mm
+    far = np.array([[500.0, 500.0, 500.0]])
+    np.testing.assert_allclose(found.transform_points(far), far + np.array([-4.0, 3.0, 2.0]))
+    corner = place.TransformContinuousIndexToPhysicalPoint([0.0, 0.0, 0.0])
+    np.testing.assert_allclose(
+        found.transform_points(np.array([corner]) * signs)[0] * signs, whole.TransformPoint(corner), atol=0.05
+    )
 
 
 def test_several_transforms_in_a_file_without_a_composite_are_refused(tmp_path: Path) -> None:
