@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,14 +26,18 @@ from torch import Tensor
 from autofuse_engine import __version__
 from autofuse_engine.configs import NETWORKS, RefinementConfig
 from autofuse_engine.events import Event, Metric
+from autofuse_engine.losses.segmentation_terms import segmentation_terms
 from autofuse_engine.losses.similarity import local_ncc
 from autofuse_engine.memory import peak_memory_bytes, reset_peak
 from autofuse_engine.networks.build import build_network, network_for_inference
 from autofuse_engine.refinement import RefinementPair, refine
 from autofuse_engine.spatial.integrate import integrate
 from autofuse_engine.terminal import number, print_json, print_table, require_packages
+from autofuse_engine.training_configs import SEGMENTATION_TERMS
 
 SHAPE, QUICK_SHAPE = (96, 128, 112), (32, 48, 32)
+CLASSES = 12
+"""Of the segmentation loss; the plain one takes gigabytes for more."""
 _REFERENCES = Path(__file__).resolve().parents[1] / "Testing" / "engine" / "reference"
 
 
@@ -140,7 +145,35 @@ def parts_of(shape: tuple[int, int, int]) -> list[Part]:
             ours=lambda: integrate(velocity, 7),
             reference=None if operations is None else lambda: operations.plain_integrate(velocity, 7),
         ),
+        _segmentation_loss(shape, velocity, _reference("plain_overlap"), operations),
     ]
+
+
+def _segmentation_loss(
+    shape: tuple[int, int, int], displacement: Tensor, plain: ModuleType | None, operations: ModuleType | None
+) -> Part:
+    """All five terms, and their gradients with respect to both images' logits."""
+    coarse = 2 * torch.randn(2, CLASSES, *(max(2, side // 8) for side in shape))
+    logits = torch.nn.functional.interpolate(coarse, size=shape, mode="trilinear").split(1)
+    labels = [one.argmax(dim=1, keepdim=True) for one in logits]
+
+    def gradients(terms: Callable[[Tensor, Tensor], dict[str, Tensor]]) -> Tensor:
+        fixed, moving = (one.clone().requires_grad_(True) for one in logits)
+        total = torch.stack(list(terms(fixed, moving).values())).sum()
+        return torch.cat(torch.autograd.grad(total, (fixed, moving)))
+
+    reference = None
+    if plain is not None and operations is not None:
+        inputs = (*labels, displacement, operations.plain_warp)
+        reference = partial(gradients, lambda one, two: plain.plain_segmentation_terms(one, two, *inputs))
+    names = list(SEGMENTATION_TERMS)
+    return Part(
+        name=f"segmentation loss, {CLASSES} classes",
+        ours=partial(
+            gradients, lambda one, two: segmentation_terms(one, two, labels[0], labels[1], displacement, names)
+        ),
+        reference=reference,
+    )
 
 
 def seconds_per_refinement_step(shape: tuple[int, int, int], steps: int) -> float:

@@ -12,7 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from autofuse_engine.distributed import Processes
 from autofuse_engine.errors import AutoFuseError, DeviceError
-from autofuse_engine.losses.objective import Outcome, objective, segmentation_term
+from autofuse_engine.losses.objective import Outcome, objective
+from autofuse_engine.losses.segmentation_terms import segmentation_term
 from autofuse_engine.network_displacement import displacement_of
 from autofuse_engine.networks import lean
 from autofuse_engine.networks.build import build_network

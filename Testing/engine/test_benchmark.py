@@ -16,8 +16,8 @@ SHAPE = (16, 32, 48)
 
 def test_ours_and_the_plain_implementation_compute_the_same() -> None:
     torch.manual_seed(3)
-    _, similarity, integration = parts_of(SHAPE)
-    for part in (similarity, integration):
+    _, similarity, integration, segmentation = parts_of(SHAPE)
+    for part in (similarity, integration, segmentation):
         assert part.reference is not None
         ours, plain = part.ours(), part.reference()
         assert ours.shape == plain.shape
@@ -53,18 +53,18 @@ def test_without_a_source_checkout_only_own_figures_are_given_and_it_says_so(
     assert cli.main(["benchmark", "--quick", "--repeat", "1", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["references"] is False
-    assert len(content["figures"]) == 4
+    assert len(content["figures"]) == 5
     assert all(figure["seconds"] > 0 and figure["ratio"] is None for figure in content["figures"])
     assert content["peak_memory_gib"] > 0
     assert cli.main(["benchmark", "--quick", "--repeat", "1"]) == 0
     assert "no plain implementation" in capsys.readouterr().out
 
 
-def test_in_a_source_checkout_three_of_four_parts_have_a_ratio(
+def test_in_a_source_checkout_each_part_but_the_refinement_has_a_ratio(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(benchmark, "QUICK_SHAPE", (16, 32, 16))
     assert cli.main(["benchmark", "--quick", "--repeat", "1", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["references"] is True
-    assert [figure["ratio"] is None for figure in content["figures"]] == [False, False, False, True]
+    assert [figure["ratio"] is None for figure in content["figures"]] == [False, False, False, False, True]

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from autofuse_engine.configs import NetworkConfig
-from autofuse_engine.losses.objective import segmentation_term
-from autofuse_engine.losses.overlap import focal_dice
+from autofuse_engine.losses.segmentation_terms import segmentation_term
 from autofuse_engine.model_card import read_card
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.run_folder import RunFolder, read_rows
@@ -21,6 +20,7 @@ from autofuse_engine.training_configs import LossConfig, Stage
 from autofuse_engine.training_export import export_model
 from autofuse_engine.training_state import read_state
 from autofuse_engine.training_step import PairLoss, network_for_training
+from Testing.engine.reference.plain_overlap import memberships, plain_focal_dice
 from Testing.engine.test_training_processes import run
 from Testing.engine.training_runs import assert_same_run, tiny_config, tiny_dataset
 
@@ -113,9 +113,8 @@ def test_the_term_is_that_of_all_classes_at_once() -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(1, 19, 4, 6, 5, generator=generator)
     labels = torch.randint(0, 19, (1, 1, 4, 6, 5), generator=generator)
-    members = torch.nn.functional.one_hot(labels[:, 0], 19).permute(0, 4, 1, 2, 3).float()
-    expected = focal_dice(members, logits.softmax(1))
-    torch.testing.assert_close(segmentation_term(logits, labels), expected, rtol=1e-4, atol=1e-6)
+    expected = plain_focal_dice(memberships(labels, 19).double(), logits.double().softmax(1))
+    assert segmentation_term(logits, labels).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_scores_are_those_of_a_whole_prediction() -> None:

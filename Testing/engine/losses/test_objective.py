@@ -6,19 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from autofuse_engine.configs import NetworkConfig
-from autofuse_engine.losses import objective as module
-from autofuse_engine.losses.objective import Outcome, objective, segmentation_terms
-from autofuse_engine.losses.overlap import focal_dice
+from autofuse_engine.losses.objective import Outcome, objective
 from autofuse_engine.losses.regularity import folding_penalty, kl_divergence
+from autofuse_engine.losses.segmentation_terms import segmentation_terms
 from autofuse_engine.losses.similarity import local_ncc
 from autofuse_engine.training_configs import SEGMENTATION_TERMS, LossConfig, term_names
 from Testing.engine.reference.plain_operations import plain_warp
+from Testing.engine.reference.plain_overlap import memberships, plain_focal_dice, plain_segmentation_terms
 
 SHAPE = (8, 12, 10)
-CLASSES = 11  # more than are taken at once
+CLASSES = 11
 LOGITS, FIELD = ("fixed_logits", "moving_logits"), "displacement_vox"
 
 
@@ -46,30 +45,26 @@ def outcome(seed: int = 0, classes: int = CLASSES) -> Outcome:
     )
 
 
-def one_hot(labels: torch.Tensor, classes: int = CLASSES) -> torch.Tensor:
-    return F.one_hot(labels[:, 0], classes).movedim(-1, 1).double()
+def terms_of(one: Outcome) -> dict[str, torch.Tensor]:
+    assert one.fixed_logits is not None
+    assert one.moving_logits is not None
+    logits, labels = (one.fixed_logits, one.moving_logits), (one.fixed_labels, one.moving_labels)
+    return segmentation_terms(*logits, *labels, one.displacement_vox, list(SEGMENTATION_TERMS))
 
 
 def expected_segmentation_terms(one: Outcome) -> dict[str, torch.Tensor]:
-    field = one.displacement_vox.double()
     assert one.fixed_logits is not None
     assert one.moving_logits is not None
     assert one.fixed_labels is not None
     assert one.moving_labels is not None
-    likely_fixed, likely_moving = (logits.double().softmax(1) for logits in (one.fixed_logits, one.moving_logits))
-    label_fixed, label_moving = one_hot(one.fixed_labels), one_hot(one.moving_labels)
-    return {
-        "moving_segmentation": focal_dice(label_moving, likely_moving),
-        "fixed_segmentation": focal_dice(label_fixed, likely_fixed),
-        "warped_segmentation": focal_dice(label_fixed, plain_warp(likely_moving, field)),
-        "segmentation_of_warped_labels": focal_dice(plain_warp(label_moving, field), likely_fixed),
-        "warped_labels": focal_dice(label_fixed, plain_warp(label_moving, field)),
-    }
+    logits = one.fixed_logits.double(), one.moving_logits.double()
+    field = one.displacement_vox.double()
+    return plain_segmentation_terms(*logits, one.fixed_labels, one.moving_labels, field, plain_warp)
 
 
 def test_the_segmentation_terms_and_their_gradients_equal_whole_arrays_in_double_precision() -> None:
     one, two = outcome(), outcome()
-    terms, expected = segmentation_terms(one, list(SEGMENTATION_TERMS)), expected_segmentation_terms(two)
+    terms, expected = terms_of(one), expected_segmentation_terms(two)
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
         assert terms[name].item() == pytest.approx(value.item(), rel=1e-5), name
@@ -144,13 +139,48 @@ def test_terms_of_no_weight_are_not_computed() -> None:
     assert total.item() == pytest.approx(sum(weights[name] * value.item() for name, value in terms.items()), rel=1e-5)
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 64])
-def test_how_many_classes_are_taken_at_once_changes_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = segmentation_terms(outcome(), list(SEGMENTATION_TERMS))
-    monkeypatch.setattr(module, "_CLASSES_AT_ONCE", at_once)
-    got = segmentation_terms(outcome(), list(SEGMENTATION_TERMS))
+def test_classes_that_nobody_holds_cost_nothing() -> None:
+    one = outcome()
+    assert one.fixed_logits is not None
+    assert one.moving_logits is not None
+    absent = torch.full((1, 30, *SHAPE), -60.0)
+    more = replace(
+        one,
+        fixed_logits=torch.cat([one.fixed_logits, absent], dim=1),
+        moving_logits=torch.cat([one.moving_logits, absent], dim=1),
+    )
+    few, many = terms_of(one), terms_of(more)
+    for name, value in few.items():
+        held = CLASSES - 1
+        overlap = many[name].item() * (held + 30) / held  # the mean over the foreground is over more classes
+        assert overlap > value.item() > many[name].item(), name
+    still = replace(one, displacement_vox=torch.zeros_like(one.displacement_vox))
+    expected = plain_focal_dice(memberships(one.fixed_labels, CLASSES).double(), one.moving_logits.double().softmax(1))
+    assert terms_of(still)["warped_segmentation"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_beyond_the_border_places_count_as_at_the_border() -> None:
+    """Also of an image that is one voxel thick, and without a gradient from there."""
+    generator = torch.Generator().manual_seed(2)
+    shape = (1, 7, 5)
+    labels = [torch.randint(0, 3, (1, 1, *shape), generator=generator) for _ in range(2)]
+    logits = [torch.randn(1, 3, *shape, generator=generator) for _ in range(2)]
+    field = torch.zeros(1, 3, *shape)
+    field[0, 1, 0, 6] = 0.4
+    field[0, 1, 0, 0] = -3.0
+    field[0, 2, 0, :, 4] = 9.0
+    field.requires_grad_()
+    got = segmentation_terms(*logits, *labels, field, list(SEGMENTATION_TERMS))
+    clamped = field.detach().clone()
+    clamped[0, 1, 0, 6] = clamped[0, 1, 0, 0] = 0.0
+    clamped[0, 2, 0, :, 4] = 0.0
+    expected = segmentation_terms(*logits, *labels, clamped, list(SEGMENTATION_TERMS))
     for name, value in expected.items():
         assert got[name].item() == pytest.approx(value.item(), rel=1e-6), name
+    torch.stack(list(got.values())).sum().backward()
+    assert field.grad is not None
+    assert float(field.grad[0, 1, 0, [0, 6]].abs().max()) == 0.0
+    assert float(field.grad[0, 2, 0, :, 4].abs().max()) == 0.0
 
 
 @pytest.mark.parametrize("similarity", ["lncc", "mse", "mind"])
