@@ -49,6 +49,8 @@ def add_training_commands(commands: Any, add: Add) -> None:
     made.add_argument("--folder", type=Path, metavar="FOLDER", help="where the model goes (default: your models)")
     add_card_options(made)
     made.add_argument("--storage", choices=("float32", "float16"), default="float32", help="default: float32")
+    made.add_argument("--no-label-trial", action="store_true",
+                      help="do not try on validation pairs whether a model's labels help its refinement")  # fmt: skip
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from autofuse_engine.errors import FileError, InputError
 from autofuse_engine.interruption import Interruption
 from autofuse_engine.run_folder import RunFolder, read_status, request_stop
-from autofuse_engine.terminal import print_json, require_packages
+from autofuse_engine.terminal import ProgressDisplay, print_json, require_packages
 from autofuse_engine.training_configs import TrainingConfig
 from autofuse_engine.training_presets import preset_config
 from autofuse_engine.training_terminal import TrainingDisplay, print_status
@@ -62,16 +62,21 @@ def export_command(options: argparse.Namespace) -> int:
     from autofuse_engine.model_card_commands import card_values
     from autofuse_engine.training_export import export_model
 
-    path = export_model(
-        options.run,
-        options.name,
-        checkpoint=options.checkpoint,
-        folder=options.folder,
-        overwrite=options.overwrite,
-        storage=options.storage,
-        images=options.images,
-        changes=lambda card: card_values(options, card),
-    )
+    require_packages(*([] if options.quiet else ["rich"]))
+    with Interruption() as cancelled, ProgressDisplay(quiet=options.quiet) as display:
+        path = export_model(
+            options.run,
+            options.name,
+            checkpoint=options.checkpoint,
+            folder=options.folder,
+            overwrite=options.overwrite,
+            storage=options.storage,
+            images=options.images,
+            changes=lambda card: card_values(options, card),
+            tries_labels=not options.no_label_trial,
+            report=display,
+            cancelled=cancelled,
+        )
     if options.json:
         print_json({"status": "ok", "files": {"weights": str(path), "card": str(path.with_suffix(".json"))}})
     elif not options.quiet:

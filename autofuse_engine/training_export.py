@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ from autofuse_engine.checkpoint import save_checkpoint
 from autofuse_engine.configs import NetworkConfig, RefinementConfig
 from autofuse_engine.data.manifest import MANIFEST, Manifest, read_manifest
 from autofuse_engine.errors import FileError
+from autofuse_engine.events import Report, silent
 from autofuse_engine.image_facts import TrainingRange
+from autofuse_engine.label_trial import try_labels
 from autofuse_engine.model_card import IntendedUse, ModelCard, Preprocessing, Storage, sha256_of
 from autofuse_engine.model_description import range_of_dataset, range_of_manifest
 from autofuse_engine.networks.build import build_network
@@ -40,6 +43,9 @@ def export_model(
     storage: Storage = "float32",
     images: str | Path | None = None,
     changes: Callable[[ModelCard], Mapping[str, Any]] = lambda card: {},
+    tries_labels: bool = False,
+    report: Report = silent,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Write the model that a run has come to; the run may be going on.
 
@@ -58,6 +64,11 @@ def export_model(
         images: the dataset as it was before its preparation: its training images are measured for the card's
             ``training_range``. None takes the measures that the preparation left, if it is still there.
         changes: gets the card, gives further values by field name; empty ones leave the old value.
+        tries_labels: try on validation pairs how much the labels that the model sees shall count in its refinement,
+            unless ``changes`` says it. It takes up to some minutes (:mod:`.label_trial`). Otherwise, and where it
+            cannot be tried, they count where the best validation segments better than it registers.
+        report: receives the progress of that.
+        cancelled: asked meanwhile; True ends with :class:`CancelledError`, and nothing is written.
 
     Returns:
         The path of the new weights file.
@@ -83,9 +94,17 @@ def export_model(
     given |= {"intended_use": intended_use, "not_for": not_for}
     given |= {"training_range": _training_range(facts, card.preprocessing, images)}
     card = replace(card, **{field: value for field, value in given.items() if value not in ("", None)})
-    card = replace(card, **{field: value for field, value in changes(card).items() if value not in ("", None, ())})
+    changed = {field: value for field, value in changes(card).items() if value not in ("", None, ())}
+    card = replace(card, **changed)
     network = build_network(card.network)
     restore(path, tensors, network)
+    if tries_labels and card.network.classes and card.refinement_steps != 0 and "label_weight" not in changed:
+        with tempfile.TemporaryDirectory(prefix="autofuse-export-", ignore_cleanup_errors=True) as place:
+            tried = save_checkpoint(network, card, place, storage)
+            trial = try_labels(tried, facts["config"]["dataset"], report=report, cancelled=cancelled)
+        if trial is not None:
+            training = {**card.training, "label_trial": trial.to_dict()}
+            card = replace(card, label_weight=trial.weight, training=training)
     return save_checkpoint(network, card, weights_path.parent, storage)
 
 

@@ -120,7 +120,7 @@ def _pair(spec: Mapping[str, Any], report: Report, cancelled: Asked, _: Asked) -
 
 def _export(spec: Mapping[str, Any], report: Report, cancelled: Asked, _: Asked) -> Result:
     optional = {"checkpoint", "overwrite", "storage", "not_for", "intended_use", "title", "licence", "attribution"}
-    _known(spec, "train_export", {"run", "name", *optional})
+    _known(spec, "train_export", {"run", "name", "try_labels", *optional})
     checkpoint, storage = spec.get("checkpoint", "best"), spec.get("storage", "float32")
     if checkpoint not in ("best", "last") or storage not in ("float32", "float16"):
         raise _invalid(f"checkpoint is best or last, storage float32 or float16, received {checkpoint!r}, {storage!r}.")
@@ -143,6 +143,9 @@ def _export(spec: Mapping[str, Any], report: Report, cancelled: Asked, _: Asked)
         title=_optional(spec, "title"),
         licence=_optional(spec, "licence"),
         attribution=_optional(spec, "attribution"),
+        tries_labels=spec.get("try_labels", False) is True,
+        report=report,
+        cancelled=cancelled,
     )
     return Result(files={"weights": str(path), "card": str(path.with_suffix(".json"))}, report={"name": path.stem})
 

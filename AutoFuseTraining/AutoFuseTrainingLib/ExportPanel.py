@@ -79,6 +79,7 @@ class ExportPanel:
             "licence": ui.licenceEdit.text,
             "attribution": ui.attributionEdit.text,
             "intended_use": {**use, "spacing_mm": self._spacing},
+            "try_labels": True,
             "not_for": [text.strip() for text in ui.notForEdit.text.split(";") if text.strip()],
         }
         try:
@@ -92,6 +93,8 @@ class ExportPanel:
 
     def _onJob(self, job: Job) -> None:
         if job.active:
+            if job.stage:
+                self._showStatus(html.escape(f"{Texts.stageName(job.stage)} {round(100 * job.fraction)} %"))
             return
         self._job = None
         if job.error is not None:
@@ -99,7 +102,9 @@ class ExportPanel:
             self._showError(job.error)
         else:
             text = _("The model {name} is ready: choose it in the module AutoFuse Registration.")
-            self._showStatus(f"{Texts.dot('good')} {html.escape(text.format(name=job.result.report['name']))}")
+            lines = [f"{Texts.dot('good')} {html.escape(text.format(name=job.result.report['name']))}"]
+            lines += [f"{Texts.dot('check')} {html.escape(warning)}" for warning in job.warnings]
+            self._showStatus("<br>".join(lines))
         self._changed()
 
     def _prefill(self) -> None:

@@ -114,6 +114,7 @@ def stageName(stage: str) -> str:
         "initial alignment": _("Aligning..."),
         "outputs": _("Writing the prepared images..."),
         "trial": _("Trying some steps..."),
+        "label trial": _("Trying on validation pairs whether the model's labels help its refinement..."),
     }.get(stage, stage)
 
 

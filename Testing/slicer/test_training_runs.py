@@ -363,9 +363,14 @@ def test_export_asks_for_the_card_that_the_panel_shows(training):
     assert job == "train_export"
     assert spec["intended_use"] == {"modality": "MR", "body_part": "heart", "spacing_mm": 1.5}
     assert (spec["not_for"], spec["storage"], spec["checkpoint"]) == (["children", "lungs"], "float16", "best")
-    assert (spec["overwrite"], spec["title"]) == (False, "Trained on Hearts <A>")
+    assert (spec["overwrite"], spec["title"], spec["try_labels"]) == (False, "Trained on Hearts <A>", True)
+    assert ui.exportStatusLabel.text == "Exporting..."
+    training.jobs.progress("label trial", 0.25)
+    assert ui.exportStatusLabel.text.endswith("help its refinement... 25 %")
+    training.jobs.warn("It could not be tried: no <labels>.")
     training.jobs.succeed({"name": "heart-1"}, {"weights": "x", "card": "y"})
     assert "choose it in the module AutoFuse Registration" in ui.exportStatusLabel.text
+    assert "no &lt;labels&gt;" in ui.exportStatusLabel.text
     (folder / "checkpoints" / "best.safetensors").unlink()
     training.widget.runs.tick()
     assert "no such checkpoint" in ui.exportButton.toolTip
