@@ -103,7 +103,7 @@ class ExportPanel:
         else:
             text = _("The model {name} is ready: choose it in the module AutoFuse Registration.")
             lines = [f"{Texts.dot('good')} {html.escape(text.format(name=job.result.report['name']))}"]
-            lines += [f"{Texts.dot('check')} {html.escape(warning)}" for warning in job.warnings]
+            lines += [f"{Texts.dot('warning')} {html.escape(warning)}" for warning in job.warnings]
             self._showStatus("<br>".join(lines))
         self._changed()
 

@@ -62,7 +62,8 @@ def run(config: Path, folder: Path, processes: int, *more: str) -> list[subproce
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("code", "steps"), [("expected", 3), ("hard", 1)])  # a hard label may flip by rounding
+# A hard label may flip by rounding; and after two steps of Adam rounding is in the third digit of a gradient's length.
+@pytest.mark.parametrize(("code", "steps"), [("expected", 2), ("hard", 1)])
 def test_two_processes_give_what_one_gives(code: str, steps: int, tmp_path: Path) -> None:
     dataset = tiny_dataset(tmp_path / "prepared")
     config = tiny_config(
