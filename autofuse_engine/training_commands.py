@@ -67,11 +67,7 @@ def export_command(options: argparse.Namespace) -> int:
         path = export_model(
             options.run,
             options.name,
-            checkpoint=options.checkpoint,
-            folder=options.folder,
-            overwrite=options.overwrite,
-            storage=options.storage,
-            images=options.images,
+            **{name: getattr(options, name) for name in ("checkpoint", "folder", "overwrite", "storage", "images")},
             changes=lambda card: card_values(options, card),
             tries_labels=not options.no_label_trial,
             report=display,
