@@ -62,7 +62,7 @@ def try_labels(
         clock: seconds; no pair begins later than :data:`LONGEST_S` after the first.
 
     Returns:
-        None where the dataset is gone or has no labelled pair.
+        None where the dataset is gone, has no labelled validation pair, or none could be registered.
 
     Raises:
         CancelledError: if ``cancelled`` says so.
@@ -79,19 +79,26 @@ def try_labels(
             while count < MOST_PAIRS and (count == 0 or clock() - started < LONGEST_S):
                 count += 1
                 config = EvaluationConfig(
-                    dataset=str(dataset), methods=_methods(weights), pairs=count, kind="labelled", device=device
+                    dataset=str(dataset),
+                    methods=_methods(weights),
+                    pairs=count,
+                    split="validation",  # of cases that it learned from a model's labels are too good
+                    kind="labelled",
+                    device=device,
                 )
                 found = evaluate(config, Path(folder) / "rows", report=tell, cancelled=cancelled)
                 if len(found) == len(rows):  # there are no more pairs
                     break
                 rows = found
-            return _trial(rows)
+            trial, reason = _trial(rows), next((row.error for row in rows if row.error), "no pair came to a figure.")
         except CancelledError:
             raise
         except AutoFuseError as error:
-            text = f"Whether the model's labels help its refinement could not be tried: {error.text}"
-            report(Warning(code="label-trial-failed", text=text))
-            return None
+            trial, reason = None, error.text
+    if trial is None:
+        text = f"Whether the model's labels help its refinement could not be tried: {reason}"
+        report(Warning(code="label-trial-failed", text=text))
+    return trial
 
 
 def _methods(weights: Path) -> tuple[MethodSpec, ...]:

@@ -67,7 +67,7 @@ def test_means_are_over_pairs_that_every_weight_came_to_an_end_of(monkeypatch: p
     assert trial.dice == pytest.approx({0.0: 0.6, 0.5: 0.65, 2.0: 0.8})
     assert trial.weight == 2.0
     assert [config.pairs for config in evaluated.asked] == [1, 2, 3, 4]  # the fourth time nothing new came
-    assert evaluated.asked[0].kind == "labelled"
+    assert (evaluated.asked[0].kind, evaluated.asked[0].split) == ("labelled", "validation")
     fractions = [event.fraction for event in told if isinstance(event, Progress)]
     assert fractions == [(number + 0.5) / MOST_PAIRS for number in range(4)]
     assert trial.to_dict() == {"pairs": 2, "dice": {"0": 0.6, "0.5": 0.65, "2": 0.8}}
@@ -89,6 +89,14 @@ def test_where_nothing_can_be_tried_it_says_why(tmp_path: Path, trained: Path) -
     (warning,) = told
     assert isinstance(warning, Warning)
     assert (warning.code, "gone" in warning.text) == ("label-trial-failed", True)
+
+
+def test_pairs_that_all_fail_are_told_and_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_trial, "evaluate", Evaluated([[row(0, weight, None, "No room.") for weight in WEIGHTS]]))
+    told: list[Event] = []
+    assert try_labels(Path("m.safetensors"), "data", report=told.append) is None
+    (warning,) = [event for event in told if isinstance(event, Warning)]
+    assert warning.text.endswith("could not be tried: No room.")
 
 
 def test_an_export_measures_and_the_card_tells_it(tmp_path: Path, trained: Path) -> None:

@@ -106,6 +106,22 @@ def test_a_deformation_of_the_scene_reaches_the_engine_as_a_grid(registration):
     registration.finish()
 
 
+def test_a_large_grid_is_coarsened_over_the_same_box(host):
+    import numpy as np
+
+    from AutoFuseLib.Geometry import Grid, mapPoints
+    from AutoFuseLib.StartTransforms import coarsened
+
+    place = np.array([[0.0, -2.0, 0.0, 5.0], [1.5, 0.0, 0.0, -8.0], [0.0, 0.0, 3.0, 11.0], [0.0, 0.0, 0.0, 1.0]])
+    grid = Grid(place, (20, 60, 110))
+    assert coarsened(grid, 20 * 60 * 110) is grid
+    fewer = coarsened(grid, 5000)
+    assert np.prod(fewer.shape) <= 5000 < 2 * np.prod(fewer.shape)
+    for corner in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)):
+        ends = [np.array(corner) * (np.array(one.shape[::-1]) - 1) for one in (grid, fewer)]
+        assert np.allclose(mapPoints(grid.rasFromIjk, ends[0]), mapPoints(fewer.rasFromIjk, ends[1]))
+
+
 def test_a_start_that_the_moving_volume_has_already_is_not_taken_twice(registration):
     import slicer
     from AutoFuseRegistrationLib.ParameterNode import InitialAlignment
