@@ -90,7 +90,7 @@ def find(name_or_path: str | Path) -> CatalogEntry:
         ModelError: ``model-not-found`` with the closest names, or the problem of a model that cannot be used:
             ``model-unsafe-format``, ``model-card-missing``, ``model-card-invalid``, ``model-card-too-new``.
     """
-    if _is_path(name_or_path):
+    if is_path(name_or_path):
         weights, card = model_files(Path(name_or_path).expanduser())
     else:
         entries = {entry.name: entry for entry in reversed(list_models())}
@@ -208,7 +208,8 @@ def files_for(name: str, folder: str | Path | None = None, *, overwrite: bool = 
     return weights, card
 
 
-def _is_path(name_or_path: str | Path) -> bool:
+def is_path(name_or_path: str | Path) -> bool:
+    """Whether :func:`find` takes this for a path, not for a name."""
     text = str(name_or_path)
     suffixes = (WEIGHTS_SUFFIX, CARD_SUFFIX, *PICKLE_SUFFIXES)
     return "/" in text or "\\" in text or Path(text).suffix.lower() in suffixes

@@ -245,6 +245,19 @@ def card_text(card: ModelCard) -> str:
     return json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
+def begun_with(own: str, model: str, theirs: str) -> str:
+    """A licence or an attribution of weights that began with those of another model, which has one too.
+
+    Args:
+        own: what the data of the training ask for.
+        model: name of the other model.
+        theirs: what its card says.
+    """
+    if theirs in ("", own):
+        return own
+    return "; ".join(text for text in (own, f"begun with {model}: {theirs}") if text)
+
+
 def sha256_of(path: Path) -> str:
     """Checksum of a file, read in pieces."""
     digest = hashlib.sha256()

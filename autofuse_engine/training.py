@@ -27,6 +27,7 @@ from autofuse_engine.run_lock import RunLock
 from autofuse_engine.run_records import RunRecords
 from autofuse_engine.training_configs import TrainingConfig, term_names
 from autofuse_engine.training_pairs import ClassTable, PairReader
+from autofuse_engine.training_start import TrainingStart, begin_with
 from autofuse_engine.training_state import read_state, restore, write_state
 from autofuse_engine.training_step import StepFigures, Stepper, network_for_training
 from autofuse_engine.validation import ValidationFigures, Validator, figure_names
@@ -125,6 +126,8 @@ class _Run:
     report: Report
     place: _Place = field(default_factory=_Place)
     records: RunRecords | None = None
+    start: TrainingStart | None = None
+    remarks: list[str] = field(default_factory=list)
 
     def open(self, resume: bool) -> list[str]:
         """Dataset, network, optimizer and the place where the run goes on; names of what changed since it began."""
@@ -146,8 +149,13 @@ class _Run:
         pairs = self.samplers[-1].validation_pairs(config.validation_pairs)
         self.validator = Validator(config, dataset, pairs, self.table, processes)
         network = network_for_training(config, processes.device)
+        goes_on = resume and self.folder.last.exists()
+        if config.start_from is not None and not goes_on:
+            self.start, self.remarks = begin_with(
+                network, config.network, config.start_from, dataset.labels, dataset.preprocessing
+            )
         self.stepper = Stepper(config, network, processes)
-        changed = self._restore() if resume else []
+        changed = self._restore() if goes_on else []
         if processes.first:
             text = json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
             with replacing(self.folder.config) as temporary:
@@ -155,8 +163,6 @@ class _Run:
         return changed
 
     def _restore(self) -> list[str]:
-        if not self.folder.last.exists():
-            return []
         tensors, facts = read_state(self.folder.last)
         before, now = _with_defaults(facts["config"]), json.loads(json.dumps(self.config.to_dict()))
         changed = sorted(name for name in now if now[name] != before.get(name))
@@ -170,6 +176,7 @@ class _Run:
             changed.append("content of the dataset")
         restore(self.folder.last, tensors, self.stepper.network, self.stepper.optimizer)
         self.place = _Place(**facts["place"])
+        self.start = TrainingStart.from_dict(facts["start"]) if facts.get("start") else None
         self.stepper.failures_in_a_row = self.place.failures_in_a_row
         return changed
 
@@ -184,6 +191,8 @@ class _Run:
             if changed:
                 names = ", ".join(changed)
                 self._tell(Warning(code="run-config-changed", text=f"The run goes on with a different {names}."))
+            for text in self.remarks:
+                self._tell(Warning(code="training-start-partial", text=text))
             if self.place.step == 0:
                 self._validate()
             finished = self._steps(stop)
@@ -263,7 +272,8 @@ class _Run:
         judged: ValidationFigures = self.validator.judge(self.stepper.network)
         row = {"step": self.place.step, "score": judged.score, **judged.figures}
         best = self.place.best
-        if self.place.step > 0 and (best is None or judged.score > best["score"]):
+        judges_training = self.place.step > 0 or self.start is not None  # random weights are no model
+        if judges_training and (best is None or judged.score > best["score"]):
             self.place.best = row
             self._write(self.folder.best, with_optimizer=False)
         if self.records is not None:
@@ -283,6 +293,7 @@ class _Run:
             "torch": str(torch.__version__),
             "config": self.config.to_dict(),
             "dataset": _dataset_facts(self.dataset),
+            "start": None if self.start is None else self.start.to_dict(),
             "place": {
                 "step": place.step,
                 "skipped": place.skipped,

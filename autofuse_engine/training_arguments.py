@@ -32,6 +32,8 @@ def add_training_commands(commands: Any, add: Add) -> None:
     made.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     made.add_argument("--preset", choices=tuple(PRESETS), help="instead of CONFIG.json; needs --dataset")
     made.add_argument("--dataset", type=Path, metavar="PREPARED", help="what 'autofuse dataset prepare' made")
+    made.add_argument("--start-from", metavar="MODEL",
+                      help="begin with the weights of this model, name or file, and take its network")  # fmt: skip
     made.add_argument("--set", action="append", default=[], dest="changes", metavar="KEY=VALUE",
                       help="change a value, such as losses.kl=0.02 or stages.0.steps=500; may be repeated")  # fmt: skip
     made.add_argument("--every", type=int, default=50, metavar="N", help="without a terminal, a line each N steps")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from autofuse_engine import catalog
 from autofuse_engine.errors import FileError, InputError
 from autofuse_engine.interruption import Interruption
 from autofuse_engine.run_folder import RunFolder, read_status, request_stop
@@ -91,6 +93,8 @@ def config_of(options: argparse.Namespace) -> TrainingConfig | None:
         raise _options("Give either CONFIG.json or --preset, not both.")
     if options.dataset and not options.preset and not options.config:
         raise _options("--dataset goes with --preset or CONFIG.json.")
+    if options.start_from and not options.preset and not options.config:
+        raise _options("--start-from goes with --preset or CONFIG.json.")
     if options.preset:
         content = _preset(options.preset, options.dataset)
     elif options.config:
@@ -107,6 +111,8 @@ def config_of(options: argparse.Namespace) -> TrainingConfig | None:
         return None
     else:
         content = RunFolder(options.run_dir).read_config().to_dict()
+    if options.start_from:
+        _start_from(content, options.start_from, given=() if options.preset else content.get("network", ()))
     for change in options.changes:
         _apply(content, change)
     try:
@@ -129,6 +135,21 @@ def _preset(name: str, dataset: Path | None) -> dict[str, Any]:
         return preset_config(name, str(dataset), labels).to_dict()
     except ValueError as error:
         raise _options(f"{error}.") from error
+
+
+def _start_from(content: dict[str, Any], model: str, given: Iterable[str]) -> None:
+    """Name the model, and give the training its network, except for what the configuration file itself says.
+
+    Classes stay: they are those of the schedule and of the dataset.
+    """
+    from autofuse_engine.training_start import start_name
+
+    content["start_from"] = start_name(model)
+    card = catalog.find(model).card
+    own = content.get("network") or {}
+    kept = {name: own[name] for name in {*given, "classes"} if name in own}
+    if card is not None:
+        content["network"] = card.network.to_dict() | {"classes": 0} | kept
 
 
 def _read(path: Path) -> dict[str, Any]:

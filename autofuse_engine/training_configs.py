@@ -115,19 +115,21 @@ class Stage(Config):
 class TrainingConfig(Config):
     """Everything that decides how a run goes; stored as ``config.json`` in its folder.
 
-    ``dataset`` is a folder that ``autofuse dataset prepare`` made. Labels of ``labelled_percent`` of the training cases
-    that have any are used, the others count as unlabelled; validation keeps all. In ``guided_percent`` of the steps
-    labels take the place of the maps that a semi-supervised network makes of its classes, so that given ones can guide
-    it. ``batch`` pairs make a step, over all processes together. ``recompute`` trades time for memory (activation
-    checkpointing), ``channels_last`` orders memory for GPUs. ``resident`` keeps all training cases in the memory of the
-    device; None does so on a GPU where they take no more than a quarter of what is free. ``clip_norm`` limits the
-    length of the gradient. Every ``validation_every`` steps up to ``validation_pairs`` pairs are judged
-    (``validation_distances`` says whether by surface distances too, which need SimpleITK and, with many labels, time),
-    and a checkpoint is written then and every ``checkpoint_minutes``.
+    ``dataset`` is a folder that ``autofuse dataset prepare`` made. ``start_from`` is a model, by name or path, with
+    whose weights the network begins (:mod:`.training_start`); None begins with random ones. Labels of
+    ``labelled_percent`` of the training cases that have any are used, the others count as unlabelled; validation keeps
+    all. In ``guided_percent`` of the steps labels take the place of the maps that a semi-supervised network makes of
+    its classes, so that given ones can guide it. ``batch`` pairs make a step, over all processes together.
+    ``recompute`` trades time for memory (activation checkpointing), ``channels_last`` orders memory for GPUs.
+    ``resident`` keeps all training cases in the memory of the device; None does so on a GPU where they take no more
+    than a quarter of what is free. ``clip_norm`` limits the length of the gradient. Every ``validation_every`` steps up
+    to ``validation_pairs`` pairs are judged (``validation_distances`` says whether by surface distances too, which need
+    SimpleITK and, with many labels, time), and a checkpoint is written then and every ``checkpoint_minutes``.
     """
 
     dataset: str
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    start_from: str | None = None
     losses: LossConfig = field(default_factory=LossConfig)
     stages: tuple[Stage, ...] = field(default_factory=lambda: (Stage(steps=100_000),))
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -152,6 +154,8 @@ class TrainingConfig(Config):
         for name, kind in {**_PARTS, "stages": tuple}.items():
             good = isinstance(getattr(self, name), kind) or (name == "synthesis" and self.synthesis is None)
             require(good, f"{name} is made of its fields", getattr(self, name))
+        start = self.start_from
+        require(start is None or (isinstance(start, str) and start != ""), "start_from names a model", start)
         good = bool(self.stages) and all(isinstance(stage, Stage) for stage in self.stages)
         require(good, "stages is a list of at least one stage", self.stages)
         segments = self.network.classes > 0 and self.losses.segmentation > 0

@@ -16,7 +16,7 @@ from autofuse_engine.errors import FileError
 from autofuse_engine.events import Report, silent
 from autofuse_engine.image_facts import TrainingRange
 from autofuse_engine.label_trial import try_labels
-from autofuse_engine.model_card import IntendedUse, ModelCard, Preprocessing, Storage, sha256_of
+from autofuse_engine.model_card import IntendedUse, ModelCard, Preprocessing, Storage, begun_with, sha256_of
 from autofuse_engine.model_description import range_of_dataset, range_of_manifest
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.run_folder import RunFolder
@@ -124,17 +124,24 @@ def _card(name: str, checkpoint: str, facts: dict[str, Any]) -> ModelCard:
             "validation": place["best"] if checkpoint == "best" else {"best": place["best"]},
             "dataset": {key: value for key, value in dataset.items() if key not in ("preprocessing", "labels")},
             "classes": [{"value": 0, "name": "background"}, *_classes(config, dataset)],
+            "started_from": facts.get("start"),
             "config": {key: value for key, value in config.items() if key not in ("network", "dataset", "device")},
             "engine": facts["engine"],
             "torch": facts["torch"],
         },
-        licence=str(dataset.get("licence") or ""),
-        attribution=str(dataset.get("reference") or ""),
+        licence=_joined(dataset.get("licence"), facts.get("start"), "licence"),
+        attribution=_joined(dataset.get("reference"), facts.get("start"), "attribution"),
         citation=_CITATION,
         intended_use=IntendedUse(spacing_mm=spacing),
         not_for=("Clinical decisions",),
         label_weight=_label_weight(place["best"]),
     )
+
+
+def _joined(own: object, start: Mapping[str, Any] | None, name: str) -> str:
+    """What the dataset says of its rights, and what the model says with whose weights the training began."""
+    begun = start or {}
+    return begun_with(str(own or ""), str(begun.get("name")), str(begun.get(name) or ""))
 
 
 def _label_weight(judged: Mapping[str, Any] | None) -> float | None:

@@ -9,9 +9,11 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from autofuse_engine.configs import NETWORKS
+from autofuse_engine import catalog
+from autofuse_engine.configs import NETWORKS, NetworkConfig
 from autofuse_engine.dataset_configs import PreparationConfig
 from autofuse_engine.errors import AutoFuseError, InputError
+from autofuse_engine.model_card import ModelCard, read_card
 from autofuse_engine.training_configs import AugmentationConfig, LossConfig, Stage, TrainingConfig
 from autofuse_engine.training_presets import PRESETS, Preset
 from AutoFuseLib.PreparedFolder import PreparedFolder, readPrepared
@@ -64,12 +66,8 @@ def trainingOf(parameters: AutoFuseTrainingParameterNode, prepared: PreparedFold
     try:
         return TrainingConfig(
             dataset=str(prepared.path.resolve()),
-            network=replace(
-                NETWORKS[parameters.network],
-                channels=parameters.channels,
-                classes=len(prepared.labels) + 1 if preset.semi_supervised else 0,
-                align_corners=False,
-            ),
+            network=replace(networkOf(parameters), classes=len(prepared.labels) + 1 if preset.semi_supervised else 0),
+            start_from=parameters.startModel or None,
             losses=_lossesOf(parameters, preset),
             stages=_stagesOf(
                 stagesFor(preset, prepared), parameters.steps, parameters.learningRate, preset.learning_rate
@@ -88,6 +86,38 @@ def trainingOf(parameters: AutoFuseTrainingParameterNode, prepared: PreparedFold
         )
     except (ValueError, KeyError) as error:
         raise _invalid(error) from error
+
+
+def networkOf(parameters: AutoFuseTrainingParameterNode) -> NetworkConfig:
+    """The network of the model to start from, or the one that the panel describes; its classes are left to the dataset.
+
+    Raises:
+        ModelError: if there is no such model.
+        InputError: ``options-invalid``.
+    """
+    if parameters.startModel:
+        return replace(startCard(parameters.startModel).network, classes=0)
+    try:
+        return replace(NETWORKS[parameters.network], channels=parameters.channels, align_corners=False)
+    except (ValueError, KeyError) as error:
+        raise _invalid(error) from error
+
+
+def startCard(model: str) -> ModelCard:
+    """The card of a model to start from.
+
+    Raises:
+        ModelError: if there is no such model, or it cannot be used.
+    """
+    return read_card(catalog.find(model).card_path)
+
+
+def networkName(network: NetworkConfig) -> str:
+    """The name in the list of networks that says most of a network."""
+    left = ("channels", "classes", "align_corners")
+    own = {field: value for field, value in network.to_dict().items() if field not in left}
+    like = [name for name in NETWORK_NAMES if own.items() <= NETWORKS[name].to_dict().items()]
+    return like[0] if like else network.kind
 
 
 def presetValues(preset: Preset) -> dict[str, Any]:
@@ -171,7 +201,7 @@ def whyNotStart(parameters: AutoFuseTrainingParameterNode | None) -> str:
 
 def _whyNotTogether(parameters: AutoFuseTrainingParameterNode, prepared: PreparedFolder) -> str:
     """What engine and dataset would refuse, in words of the panel."""
-    preset, network = PRESETS[parameters.preset], NETWORKS[parameters.network]
+    preset, network = PRESETS[parameters.preset], networkOf(parameters)
     if preset.semi_supervised and prepared.labelled < 2:
         return _("The schedule learns from labels, and fewer than two training cases have some: choose another one.")
     if any(stage.pairs == "within-group" for stage in preset.stages) and not prepared.pairedPatients:

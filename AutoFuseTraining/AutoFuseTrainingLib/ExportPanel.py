@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from slicer.i18n import tr as _
 
 from autofuse_engine import catalog
 from autofuse_engine.errors import AutoFuseError
-from autofuse_engine.model_card import is_model_name
+from autofuse_engine.model_card import begun_with, is_model_name
 from autofuse_engine.run_folder import RunFolder
 from AutoFuseLib.PreparedFolder import readPrepared
 from AutoFuseLib.RunWatcher import RunView
 
-from . import Texts
+from . import Choices, Texts
 from .DatasetPanel import Ask
 from .Jobs import Job
 
@@ -26,14 +27,17 @@ from .Jobs import Job
 class ExportPanel:
     """Fills in what the dataset says of itself; the user says the rest."""
 
-    def __init__(self, ui: Any, ask: Ask, showError: Callable[[AutoFuseError], None]) -> None:
+    def __init__(
+        self, ui: Any, ask: Ask, showError: Callable[[AutoFuseError], None], exported: Callable[[], None]
+    ) -> None:
         """
         Args:
             ui: the widgets by name.
             ask: begins a job of the worker.
             showError: shows an error in a window.
+            exported: called when there is a new model.
         """
-        self._ui, self._ask, self._showError = ui, ask, showError
+        self._ui, self._ask, self._showError, self._exported = ui, ask, showError, exported
         self._folder: Path | None = None
         self._spacing: float | None = None
         self._job: Job | None = None
@@ -61,7 +65,10 @@ class ExportPanel:
             self._job = None
 
     def onExport(self) -> None:
-        """Export was pressed."""
+        """Export, or Cancel, was pressed."""
+        if self._job is not None:
+            self._job.cancel()
+            return
         ui, name = self._ui, self._ui.modelNameEdit.text
         overwrite = any(entry.name == name for entry in catalog.list_models())
         if overwrite and not slicer.util.confirmYesNoDisplay(
@@ -93,11 +100,16 @@ class ExportPanel:
 
     def _onJob(self, job: Job) -> None:
         if job.active:
-            if job.stage:
+            if job.cancelling:
+                self._showStatus(html.escape(_("Cancelling...")))
+            elif job.stage:
                 self._showStatus(html.escape(f"{Texts.stageName(job.stage)} {round(100 * job.fraction)} %"))
+            self._changed()
             return
         self._job = None
-        if job.error is not None:
+        if job.cancelled:
+            self._showStatus(html.escape(_("Cancelled; nothing was written.")))
+        elif job.error is not None:
             self._showStatus(Texts.errorText(job.error))
             self._showError(job.error)
         else:
@@ -105,6 +117,7 @@ class ExportPanel:
             lines = [f"{Texts.dot('good')} {html.escape(text.format(name=job.result.report['name']))}"]
             lines += [f"{Texts.dot('warning')} {html.escape(warning)}" for warning in job.warnings]
             self._showStatus("<br>".join(lines))
+            self._exported()
         self._changed()
 
     def _prefill(self) -> None:
@@ -117,28 +130,36 @@ class ExportPanel:
         self._spacing = None
         if folder is not None:
             texts["modelName"] = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._")
-            try:
+            start, prepared = None, None
+            with suppress(AutoFuseError):  # what is gone is filled in by hand, or by the checkpoint itself
+                config = RunFolder(folder).read_config()
+                start = Choices.startCard(config.start_from) if config.start_from else None
+            with suppress(AutoFuseError):
                 prepared = readPrepared(RunFolder(folder).read_config().dataset)
-            except AutoFuseError:
-                prepared = None  # the card is filled by hand, or by the checkpoint itself
             if prepared is not None:
                 self._spacing = min(prepared.spacingMm)
                 texts["title"] = _("Trained on {name}").format(name=prepared.name)
                 texts["licence"], texts["attribution"] = prepared.licence, prepared.reference
+            if start is not None:
+                for right in ("licence", "attribution"):
+                    texts[right] = begun_with(texts[right], start.name, getattr(start, right))
         for name, text in texts.items():
             getattr(ui, f"{name}Edit").text = text
 
     def _changed(self, value: Any = None) -> None:
+        button, job = self._ui.exportButton, self._job
+        if job is not None:
+            button.text = _("Cancelling...") if job.cancelling else _("Cancel")
+            button.enabled, button.toolTip = not job.cancelling, _("Stop the export; nothing is written.")
+            return
         reason = self._whyNot()
-        self._ui.exportButton.enabled = not reason
-        self._ui.exportButton.toolTip = reason or _("Write the model into your folder of models.")
+        button.text, button.enabled = _("Export"), not reason
+        button.toolTip = reason or _("Write the model into your folder of models.")
 
     def _whyNot(self) -> str:
         ui = self._ui
         if self._folder is None:
             return _("Choose a run above.")
-        if self._job is not None:
-            return _("The model is being exported.")
         run = RunFolder(self._folder)
         best = ui.checkpointBox.itemData(ui.checkpointBox.currentIndex) == "best"
         if not (run.best if best else run.last).exists():

@@ -17,6 +17,7 @@ LOSSES = LossConfig()
 CHANGES = AugmentationConfig()
 AUTOMATIC_SPACING = 0.0
 NO_CLIPPING = 0.0
+NO_MODEL = ""
 
 
 @parameterNodeWrapper
@@ -24,7 +25,8 @@ class AutoFuseTrainingParameterNode:
     """Folders, and the choices of preparation and training.
 
     ``preparedSpacingMm`` 0 leaves the spacing to the engine, ``clipNorm`` 0 means no clipping. ``network`` is a name
-    of the engine's list of networks, ``preset`` of its list of schedules; ``device`` is "auto", "cpu" or "cuda:N".
+    of the engine's list of networks, ``preset`` of its list of schedules, ``startModel`` of a model of the catalog, or
+    empty; ``device`` is "auto", "cpu" or "cuda:N".
     """
 
     datasetFolder: str
@@ -38,6 +40,7 @@ class AutoFuseTrainingParameterNode:
     windowHigh: Annotated[float, WithinRange(-5000.0, 100000.0), Decimals(0), SingleStep(50.0)] = 1000.0
 
     preset: str = FIRST_PRESET
+    startModel: str = NO_MODEL
     network: str = NETWORK.kind
     channels: Annotated[int, WithinRange(1, 256)] = NETWORK.channels
     steps: Annotated[int, WithinRange(1, 10_000_000)] = DEFAULTS.steps

@@ -10,6 +10,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from autofuse_engine.errors import AutoFuseError
+from autofuse_engine.model_card import ModelCard
 from AutoFuseLib.PreparedFolder import PreparedFolder
 from AutoFuseLib.RunWatcher import RunView
 
@@ -104,6 +105,20 @@ def preparedText(prepared: PreparedFolder) -> str:
         spacing=" x ".join(f"{side:g}" for side in prepared.spacingMm),
         labels=len(prepared.labels),
     )
+
+
+def startText(card: ModelCard, prepared: PreparedFolder | None) -> str:
+    """What a training begins with, and whether the prepared images are like those that the model knows."""
+    known = card.preprocessing.spacing_mm
+    text = _("Begins with {title}: {kind}, {channels} channels, trained at {spacing} mm.").format(
+        title=card.title or card.name,
+        kind=card.network.kind,
+        channels=card.network.channels,
+        spacing=" x ".join(f"{side:g}" for side in known),
+    )
+    if prepared is not None and any(abs(a / b - 1) > 0.05 for a, b in zip(known, prepared.spacingMm, strict=True)):
+        text += " " + _("A dataset that is prepared at that spacing gains more from it.")
+    return text
 
 
 def stageName(stage: str) -> str:

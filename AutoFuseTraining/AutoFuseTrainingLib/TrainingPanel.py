@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import slicer.util
 from slicer.i18n import tr as _
 
+from autofuse_engine import catalog
 from autofuse_engine.configs import NETWORKS, SIMILARITIES
 from autofuse_engine.errors import AutoFuseError
 from autofuse_engine.training_configs import TrainingConfig
@@ -20,6 +22,7 @@ from . import Choices, Texts
 from .Boxes import TextBoxes
 from .DatasetPanel import Ask
 from .Jobs import Job
+from .ParameterNode import NO_MODEL
 
 _GIB_TO_GB = 1.073741824
 
@@ -47,6 +50,7 @@ class TrainingPanel:
         self._parameters: Any = None
         self._trial: Job | None = None
         boxes.addCombo(ui.presetBox, "preset", {name: _presetName(name) for name in PRESETS}, self._presetChosen)
+        boxes.addCombo(ui.startBox, "startModel", {NO_MODEL: _("Nothing: a new network")}, self._startChosen)
         boxes.addCombo(ui.networkBox, "network", {name: name for name in Choices.NETWORK_NAMES}, self._networkChosen)
         boxes.addCombo(ui.precisionBox, "precision", {name: name for name in ("float32", "bfloat16")})
         boxes.addCombo(ui.deviceBox, "device", {"auto": _("Automatic"), "cpu": _("CPU")})
@@ -61,7 +65,13 @@ class TrainingPanel:
     def setParameterNode(self, parameters: Any) -> None:
         """Show and change this node from now on; None between scenes."""
         self._parameters = parameters
+        self.findModels()
         self.update()
+
+    def findModels(self) -> None:
+        """Offer the models that there are now."""
+        if self._parameters is not None:
+            self._boxes.fill("startModel", _startNames())
 
     def update(self) -> None:
         """Buttons say why they cannot be pressed; the schedule is explained."""
@@ -84,6 +94,8 @@ class TrainingPanel:
         semi = parameters is not None and PRESETS[parameters.preset].semi_supervised
         for widget in (ui.segmentationWeightBox, ui.fusionWeightBox):
             widget.enabled = semi
+        for widget in (ui.networkBox, ui.channelsBox):
+            widget.enabled = parameters is not None and not parameters.startModel
 
     def cleanup(self) -> None:
         """Leave nothing behind."""
@@ -97,6 +109,17 @@ class TrainingPanel:
         with slicer.util.NodeModify(self._parameters):
             for name, value in Choices.presetValues(PRESETS[self._parameters.preset]).items():
                 setattr(self._parameters, name, value)
+
+    def _startChosen(self) -> None:
+        if not self._parameters.startModel:
+            return
+        try:
+            network = Choices.networkOf(self._parameters)
+        except AutoFuseError:
+            return  # Start says so in its tooltip
+        self._parameters.network = Choices.networkName(network)
+        self._networkChosen()
+        self._parameters.channels = network.channels
 
     def _networkChosen(self) -> None:
         config = NETWORKS[self._parameters.network]
@@ -116,6 +139,9 @@ class TrainingPanel:
             if Choices.stagesFor(preset, prepared) != preset.stages:
                 lines.append(_("Every case has labels: all pairs are pairs with labels."))
             lines.append(Texts.preparedText(prepared))
+        if parameters.startModel:
+            with suppress(AutoFuseError):  # likewise
+                lines.append(Texts.startText(Choices.startCard(parameters.startModel), prepared))
         return "<br>".join(f"<i>{html.escape(line)}</i>" for line in lines if line)
 
     # ------------------------------------------------------------------------------------------------ buttons
@@ -188,6 +214,14 @@ class TrainingPanel:
     def _showStatus(self, text: str) -> None:
         self._ui.trainingStatusLabel.text = text
         self._ui.trainingStatusLabel.visible = bool(text)
+
+
+def _startNames() -> dict[str, str]:
+    names = {NO_MODEL: _("Nothing: a new network")}
+    for entry in catalog.list_models():
+        if entry.card is not None:
+            names.setdefault(entry.name, entry.card.title or entry.name)
+    return names
 
 
 def _deviceNames(devices: list[Mapping[str, Any]]) -> dict[str, str]:

@@ -52,7 +52,7 @@ class AutoFuseTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.boxes = TextBoxes()
         self.dataset = DatasetPanel(self.ui, self.boxes, self._ask, self._showError, self._onChoice)
         self.training = TrainingPanel(self.ui, self.boxes, self._ask, self._start, self._showError)
-        self.export = ExportPanel(self.ui, self._ask, self._showError)
+        self.export = ExportPanel(self.ui, self._ask, self._showError, self.training.findModels)
         self.curves = CurvePanel(self.ui, self._ask)
         self.runs = RunsPanel(self.ui, self.logic, self.curves, self._onRun, self._showError)
         scene = slicer.mrmlScene

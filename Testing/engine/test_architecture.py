@@ -49,6 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "training_pairs",
         "training_pair_images",
         "training_preview",
+        "training_start",
         "training_step",
         "training_trial",
         "network_displacement",
