@@ -35,6 +35,7 @@ class AutoFuseRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._parameters: AutoFuseRegistrationParameterNode | None = None
         self._guiTag: int | None = None
         self._knowsDevices = False
+        self._observedVolumes: tuple[Any, ...] = ()
 
     # ------------------------------------------------------------------------------------------------ life
 
@@ -152,8 +153,23 @@ class AutoFuseRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self._guiTag = parameters.connectGui(self.ui)
             self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._onChoice)
             self._onChoice()
+        else:
+            self._observeVolumes()
+
+    def _observeVolumes(self) -> None:
+        """Hear when a chosen volume is put under a transform, or that transform changes."""
+        parameters = self._parameters
+        chosen = () if parameters is None else (parameters.fixedVolume, parameters.movingVolume)
+        volumes = tuple(volume for volume in chosen if volume is not None)
+        if volumes == self._observedVolumes:
+            return
+        for change, nodes in ((self.removeObserver, self._observedVolumes), (self.addObserver, volumes)):
+            for node in dict.fromkeys(nodes):
+                change(node, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._onChoice)
+        self._observedVolumes = volumes
 
     def _onChoice(self, caller: Any = None, event: Any = None) -> None:
+        self._observeVolumes()
         self.inputs.update()
         self.runPanel.setReason(Inputs.reasonNotReady(self._parameters))
 

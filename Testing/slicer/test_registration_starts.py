@@ -100,16 +100,18 @@ def test_a_start_that_the_moving_volume_has_already_is_not_taken_twice(registrat
     between.SetAndObserveTransformNodeID(above.GetID())
     parameters = registration.widget.logic.getParameterNode()
     parameters.initialAlignment = InitialAlignment.TRANSFORM
+    parameters.initialTransform = above
     for parent in (above, between):
+        moving.SetAndObserveTransformNodeID(None)
+        assert tip(registration) == ""
         moving.SetAndObserveTransformNodeID(parent.GetID())
-        parameters.initialTransform = None
-        parameters.initialTransform = above
         assert "lies under From landmarks already" in tip(registration)
     parameters.initialTransform = between  # the transform below it alone is not the one above
     assert "lies under Between already" in tip(registration)
     moving.SetAndObserveTransformNodeID(None)
-    registration.widget.enter()
     assert tip(registration) == ""
+    registration.widget.exit()
+    assert not moving.HasObserver(slicer.vtkMRMLTransformableNode.TransformModifiedEvent)
 
 
 def test_the_start_transform_reaches_the_engine_in_its_direction(registration):
