@@ -8,6 +8,7 @@ from autofuse_engine.configs import Config
 from autofuse_engine.field_rules import number, require, truth, whole
 
 _GEOMETRY = {"rotation_degrees": 180, "scaling": 0.5, "shear": 0.5, "translation_vox": 100, "warp_vox": 20}
+_POSE = {"pose_rotation_degrees": 180, "pose_scaling": 0.5, "pose_translation_vox": 100}
 _LOOK = {"gamma": 2, "bias": 0.9, "noise": 1, "slice_mm": 50, "rim_vox": 10, "crop": 0.5}
 
 
@@ -17,7 +18,9 @@ class AugmentationConfig(Config):
 
     Geometry, of image and labels alike: an affine move of its own for each image, up to ``rotation_degrees`` about each
     axis, ``scaling`` (0.1 is 10 %), ``shear`` (0.1 moves the far side by 10 % of the distance) and ``translation_vox``
-    along each axis; then a smooth diffeomorphic bend, ``warp_vox`` being the standard deviation of its velocity.
+    along each axis; then a smooth diffeomorphic bend, ``warp_vox`` being the standard deviation of its velocity. These
+    moves are what the network has to undo: they belong to what an alignment leaves. ``pose_rotation_degrees``,
+    ``pose_scaling`` and ``pose_translation_vox`` move both images of a pair alike: a patient who lies otherwise.
 
     Looks, which only the network sees (the loss compares the images as they were before): ``gamma`` (exponent up to
     ``exp(gamma)``), ``bias`` (a smooth factor up to ``1 + bias``), ``noise`` (standard deviation up to it), and, each
@@ -34,6 +37,9 @@ class AugmentationConfig(Config):
     shear: float = 0.0
     translation_vox: float = 0.0
     warp_vox: float = 0.0
+    pose_rotation_degrees: float = 0.0
+    pose_scaling: float = 0.0
+    pose_translation_vox: float = 0.0
     gamma: float = 0.0
     bias: float = 0.0
     noise: float = 0.0
@@ -43,7 +49,7 @@ class AugmentationConfig(Config):
     flips: str = ""
 
     def __post_init__(self) -> None:
-        for name, most in (_GEOMETRY | _LOOK).items():
+        for name, most in (_GEOMETRY | _POSE | _LOOK).items():
             number(self, name, 0.0, most)
         flips = self.flips
         good = isinstance(flips, str) and set(flips) <= set("DHW") and len(set(flips)) == len(flips)
@@ -51,8 +57,13 @@ class AugmentationConfig(Config):
 
     @property
     def moves(self) -> bool:
-        """Whether images get an affine move."""
+        """Whether images get an affine move of their own."""
         return max(self.rotation_degrees, self.scaling, self.shear, self.translation_vox) > 0
+
+    @property
+    def poses(self) -> bool:
+        """Whether the images of a pair get an affine move in common."""
+        return max(getattr(self, name) for name in _POSE) > 0
 
 
 @dataclass(frozen=True, kw_only=True)

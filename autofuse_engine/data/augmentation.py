@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,8 @@ def draw_change(
     if config == AugmentationConfig():
         return None
     rng = np.random.default_rng(seed)
-    fixed, moving = (_draw_image(config, shape, spacing_mm, rng) for _ in range(2))
+    pose = _draw_pose(config, shape, spacing_mm, seed)
+    fixed, moving = (_posed(_draw_image(config, shape, spacing_mm, rng), pose) for _ in range(2))
     flips = tuple("DHW".index(axis) + 2 for axis in sorted(config.flips) if rng.random() < 0.5)
     return PairChange(fixed=fixed, moving=moving, flips=flips)
 
@@ -112,12 +113,41 @@ def _draw_matrix(
     shear = np.eye(3)
     shear[np.triu_indices(3, 1)] = config.shear * rng.uniform(-1, 1, 3)
     shift = config.translation_vox * rng.uniform(-1, 1, 3)
-    if not config.moves:
+    return _about_the_middle(_rotation(angles) @ shear @ np.diag(scales), shift, shape, spacing_mm, config.moves)
+
+
+def _draw_pose(
+    config: AugmentationConfig, shape: Shape, spacing_mm: tuple[float, float, float], seed: int
+) -> NDArray[np.float64] | None:
+    """Drawn apart from all else, so that the other changes of a seed do not depend on it."""
+    rng = np.random.default_rng((seed, 1))
+    angles = np.deg2rad(config.pose_rotation_degrees) * rng.uniform(-1, 1, 3)
+    scales = np.exp(np.log1p(config.pose_scaling) * rng.uniform(-1, 1, 3))
+    shift = config.pose_translation_vox * rng.uniform(-1, 1, 3)
+    return _about_the_middle(_rotation(angles) @ np.diag(scales), shift, shape, spacing_mm, config.poses)
+
+
+def _posed(change: ImageChange, pose: NDArray[np.float64] | None) -> ImageChange:
+    """An image that was moved on its own, seen in the pose of its pair."""
+    if pose is None:
+        return change
+    own = np.eye(4) if change.source_from_target_vox is None else change.source_from_target_vox
+    return replace(change, source_from_target_vox=own @ pose)
+
+
+def _about_the_middle(
+    linear_mm: NDArray[np.float64],
+    shift_vox: NDArray[np.float64],
+    shape: Shape,
+    spacing_mm: tuple[float, float, float],
+    happens: bool,
+) -> NDArray[np.float64] | None:
+    if not happens:
         return None
     spacing, middle = np.diag(spacing_mm), (np.array(shape) - 1) / 2
     matrix = np.eye(4)
-    matrix[:3, :3] = np.linalg.inv(spacing) @ _rotation(angles) @ shear @ np.diag(scales) @ spacing
-    matrix[:3, 3] = middle + shift - matrix[:3, :3] @ middle
+    matrix[:3, :3] = np.linalg.inv(spacing) @ linear_mm @ spacing
+    matrix[:3, 3] = middle + shift_vox - matrix[:3, :3] @ middle
     return matrix
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -209,3 +211,27 @@ def test_a_shear_moves_each_plane_along_itself() -> None:
     np.testing.assert_allclose(np.diag(shear), 1, atol=1e-12)
     np.testing.assert_allclose(np.tril(shear, -1), 0, atol=1e-12)
     assert 0.01 < np.abs(np.triu(shear, 1)).max() <= 0.2
+
+
+def matrix_of(change: ImageChange) -> np.ndarray:
+    assert change.source_from_target_vox is not None
+    return change.source_from_target_vox
+
+
+def test_a_pose_is_shared_and_leaves_the_other_draws_alone() -> None:
+    pose = AugmentationConfig(pose_rotation_degrees=20, pose_scaling=0.1, pose_translation_vox=3)
+    own = AugmentationConfig(rotation_degrees=4, scaling=0.05, shear=0.1, translation_vox=2, gamma=0.3, flips="DH")
+    both = replace(own, pose_rotation_degrees=20, pose_scaling=0.1, pose_translation_vox=3)
+    shared, apart, together = (draw(6, config) for config in (pose, own, both))
+    common = matrix_of(shared.fixed)
+    assert np.array_equal(common, matrix_of(shared.moving))
+    assert np.abs(common - np.eye(4)).max() > 0.1
+    middle = (np.array(SHAPE) - 1) / 2
+    assert 0 < np.abs(common[:3, :3] @ middle + common[:3, 3] - middle).max() < 3
+    in_mm = np.diag(SPACING) @ common[:3, :3] @ np.diag(1 / np.array(SPACING))
+    squared = in_mm.T @ in_mm
+    assert np.allclose(squared, np.diag(np.diag(squared)), atol=1e-9), "turned and scaled, not sheared"
+    for posed, unposed in ((together.fixed, apart.fixed), (together.moving, apart.moving)):
+        assert np.allclose(matrix_of(posed), matrix_of(unposed) @ common)
+        assert (posed.exponent, posed.noise_seed) == (unposed.exponent, unposed.noise_seed)
+    assert together.flips == apart.flips
