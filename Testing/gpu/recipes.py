@@ -11,10 +11,11 @@ from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.training_configs import LossConfig, Stage, TrainingConfig
 
 BRAIN_CHANGES = AugmentationConfig(
-    rotation_degrees=8, scaling=0.08, shear=0.03, translation_vox=3, gamma=0.3, bias=0.3, noise=0.03, slice_mm=4,
-    rim_vox=1.5, crop=0.2, flips="W",
+    rotation_degrees=3, scaling=0.03, shear=0.01, translation_vox=1, pose_rotation_degrees=12, pose_scaling=0.08,
+    pose_translation_vox=3, gamma=0.3, bias=0.3, noise=0.03, slice_mm=4, rim_vox=1.5, crop=0.2, flips="W",
 )  # fmt: skip
-"""Of images at 2 mm, after an affine alignment; left and right labels are merged, so W may be mirrored."""
+"""Of images at 2 mm. What the two images of a pair do not share is what an affine alignment leaves; the fixed image of
+a user lies as it lies. Left and right labels are merged, so W may be mirrored."""
 CROP_CHANGES = AugmentationConfig(
     rotation_degrees=8, scaling=0.08, translation_vox=2, gamma=0.3, bias=0.2, noise=0.03, slice_mm=3
 )
