@@ -19,8 +19,8 @@ from autofuse_engine.image_facts import TrainingRange
 from autofuse_engine.model_validation import ModelValidation
 
 SCHEMA = 2
-"""Version 2 added spacing_range_mm, training_range, validation, known_failures, refinement_steps and label_weight;
-cards of version 1 are read."""
+"""Version 2 added spacing_range_mm, training_range, validation, known_failures, refinement_steps, label_weight and
+predicts_field; cards of version 1 are read."""
 
 WEIGHTS_SUFFIX = ".safetensors"
 CARD_SUFFIX = ".json"
@@ -103,7 +103,8 @@ class ModelCard(Config):
     it fails: texts, each of which may name a picture that lies beside the model's page. ``refinement_steps`` are those
     of a registration by default, at each level: 0 for a network whose prediction is better alone, None for the
     program's own default. ``label_weight`` says how much labels that the model predicts count in that refinement; None
-    or 0 for not at all. ``weights`` is filled in when the model is saved.
+    or 0 for not at all. ``predicts_field`` is False for a model of which only the segmentation was trained: it lends
+    the refinement its labels, and no field. ``weights`` is filled in when the model is saved.
     """
 
     schema: int = SCHEMA
@@ -122,6 +123,7 @@ class ModelCard(Config):
     validation: ModelValidation | None = None
     refinement_steps: int | None = None
     label_weight: float | None = None
+    predicts_field: bool = True
     weights: WeightsFile | None = None
 
     def __post_init__(self) -> None:
@@ -141,6 +143,8 @@ class ModelCard(Config):
         weight = self.label_weight
         good = weight is None or (isinstance(weight, (int, float)) and 0 <= weight <= 100)
         _require(good, "label_weight is 0..100", weight)
+        good = self.predicts_field is True or (self.predicts_field is False and self.network.classes > 0)
+        _require(good, "predicts_field is true, or false for a network that segments", self.predicts_field)
         for item in _LISTS:
             value = getattr(self, item)
             texts = isinstance(value, tuple) and all(isinstance(text, str) for text in value)

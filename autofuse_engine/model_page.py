@@ -69,7 +69,8 @@ def _about(card: ModelCard) -> str:
     sides = " x ".join(f"{side:g}" for side in card.preprocessing.spacing_mm)
     network = f"network `{card.network.kind}` with {card.network.channels} channels in its first stage"
     classes = f", segments {card.network.classes} classes" if card.network.classes else ""
-    return f"{words + ', ' if words else ''}works at {sides} mm, {network}{classes}"
+    lends = "" if card.predicts_field else ". It predicts no field: its labels of both images guide the refinement"
+    return f"{words + ', ' if words else ''}works at {sides} mm, {network}{classes}{lends}"
 
 
 def _use(card: ModelCard) -> str:

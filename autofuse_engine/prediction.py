@@ -15,7 +15,7 @@ from autofuse_engine.checkpoint import load_checkpoint
 from autofuse_engine.errors import ModelError
 from autofuse_engine.model_card import ModelCard
 from autofuse_engine.networks.build import Precision, network_for_inference
-from autofuse_engine.networks.network import sample_velocity
+from autofuse_engine.networks.network import RegistrationNetwork, sample_velocity
 from autofuse_engine.networks.regularizer import code_for_smoothness
 from autofuse_engine.networks.segmentation import GivenClasses
 from autofuse_engine.spatial.integrate import integrate
@@ -27,7 +27,7 @@ class ReadyModel:
     """A network on its device, in its precision, with its card."""
 
     card: ModelCard
-    network: nn.Module
+    network: RegistrationNetwork
     device: torch.device
     precision: Precision
 
@@ -160,6 +160,43 @@ def predict(
         regularity_weight=None if output.regularity_weight is None else output.regularity_weight.float().clone(),
         fixed_probabilities=fixed_probabilities,
         moving_probabilities=moving_probabilities,
+    )
+
+
+def predict_labels(
+    model: ReadyModel,
+    fixed: Tensor,
+    moving: Tensor,
+    *,
+    keeps_probabilities: bool = False,
+    between: Callable[[], None] = lambda: None,
+) -> Prediction:
+    """What a model makes of both images whose field was not trained: each is segmented alone, the velocity is zero.
+
+    Args:
+        model: from :class:`ModelCache`, of a network that segments.
+        fixed: ``(1, 1, D, H, W)``, intensities in [0, 1]; sides are multiples of the network's.
+        moving: same shape, initially aligned.
+        keeps_probabilities: whether the prediction holds those of the classes.
+        between: called before every part of the network; may raise to stop.
+    """
+    dtype = torch.bfloat16 if model.precision == "bfloat16" else torch.float32
+    classes, probabilities = [], []
+    with torch.inference_mode(), _asking(model.network, between):
+        for image in (fixed, moving):
+            scores = model.network.segment(image.to(model.device, dtype))
+            classes.append(scores[0].argmax(dim=0).to(torch.uint8))
+            probabilities.append(torch.softmax(scores.float(), dim=1) if keeps_probabilities else None)
+    nothing = torch.zeros(1, 3, *fixed.shape[2:], device=model.device)
+    # clones are usable outside of the inference mode
+    return Prediction(
+        velocity_vox=nothing,
+        samples_vox=(),
+        gate_means=[],
+        fixed_classes=classes[0],
+        moving_classes=classes[1],
+        fixed_probabilities=None if probabilities[0] is None else probabilities[0].clone(),
+        moving_probabilities=None if probabilities[1] is None else probabilities[1].clone(),
     )
 
 

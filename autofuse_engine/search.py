@@ -31,7 +31,7 @@ from autofuse_engine.memory import free_memory_bytes
 from autofuse_engine.model_card import Preprocessing
 from autofuse_engine.networks.build import Precision
 from autofuse_engine.passes import Passes, given_after, moving_after, predict_in_passes
-from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict
+from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict, predict_labels
 from autofuse_engine.refinement import LevelReport, RefinementPair, refine
 from autofuse_engine.spatial.grid import voxel_map
 from autofuse_engine.spatial.parts import Part
@@ -172,34 +172,35 @@ class Search:
         model_grid = grid = self._grid(images.fixed)
         steps = self._steps
         self._warn_of_vain_smoothness(steps)
+        self._warn_of_no_field(steps)
         passes: Passes | None = None
         fields = CarriedFields()
         levels: tuple[LevelReport, ...] = ()
         labels = 0
-        if self.model is None and images.start.deformation is not None:
+        if steps > 0:
+            grid = self._finer_grid(images.fixed, model_grid)
+        if not self._has_field and images.start.deformation is not None:
             before = images.start.displacement_vox(grid, self.attempt.device, self.between)
             fields = CarriedFields() if before is None else CarriedFields.starting_from(before)
         if self.model is not None or steps > 0:
-            if steps > 0:
-                grid = self._finer_grid(images.fixed, model_grid)
             self._require_memory(model_grid, grid, has_labels=images.guidance is not None)
             pair = self._pair(images, model_grid)
             if self.model is not None:
                 with self.stage("network"):
                     passes = self._predict(self.model, pair, images, model_grid)
-                    fields = CarriedFields.of(passes)
+                    fields = CarriedFields.of(passes) if self._has_field else fields
             if steps > 0:
                 with self.stage("refinement"), torch.inference_mode(False):
                     if grid is not model_grid:
                         pair = self._pair(images, grid)
-                        fields = fields.onto(grid, model_grid)
+                        fields = fields.onto(grid, model_grid) if self._has_field else fields
                     pair = replace(pair, labels=self._guiding_labels(passes, images, grid, model_grid))
                     finest = self._finest_steps(steps)
                     default = RefinementConfig(similarity=self.config.similarity, steps=steps, finest_steps=finest)
                     weight = self._weight_of_predicted if images.guidance is None else self._weight_of_given
                     smoothness = default.smoothness * self.config.smoothness
                     settings = replace(default, smoothness=smoothness, labels=weight)
-                    start = None if passes is None else fields.velocity_vox
+                    start = fields.velocity_vox if self._has_field else None
                     base = fields.following_vox
                     result = refine(pair, settings, start_vox=start, base_vox=base, report=self.report, stop=stop)
                     fields, levels = replace(fields, velocity_vox=result.velocity_vox), result.levels
@@ -225,6 +226,10 @@ class Search:
         )
 
     @property
+    def _has_field(self) -> bool:
+        return self.model is not None and self.model.card.predicts_field
+
+    @property
     def _preprocessing(self) -> Preprocessing:
         return _WORKING_PREPROCESSING if self.model is None else self.model.card.preprocessing
 
@@ -236,13 +241,24 @@ class Search:
         if self.model is None:
             return STEPS_WITHOUT_MODEL
         stated = self.model.card.refinement_steps
-        return STEPS_WITH_MODEL if stated is None else stated
+        default = STEPS_WITH_MODEL if self._has_field else STEPS_WITHOUT_MODEL
+        return default if stated is None else stated
 
     def _finest_steps(self, steps: int) -> int:
-        """Fewer than elsewhere only by default, and without a model."""
-        if self.model is not None or self.config.refinement_steps is not None:
+        """Fewer than elsewhere only by default, and without a model's field to start from."""
+        stated = None if self.model is None else self.model.card.refinement_steps
+        if self._has_field or stated is not None or self.config.refinement_steps is not None:
             return steps
         return FINEST_STEPS_WITHOUT_MODEL.get(self.attempt.device.type, steps)
+
+    def _warn_of_no_field(self, steps: int) -> None:
+        if self.model is None or self._has_field or steps > 0:
+            return
+        text = (
+            f"The model {self.model.card.name} lends its labels to the refinement and predicts no field: without a "
+            "refinement the result is what the search started from."
+        )
+        self.report(Warning(code="model-without-field", text=text))
 
     def _warn_of_vain_smoothness(self, steps: int) -> None:
         if self.model is None or steps > 0 or self.config.smoothness == 1 or self.model.card.network.conditional:
@@ -346,6 +362,10 @@ class Search:
     def _predict(self, model: ReadyModel, pair: RefinementPair, images: PairImages, grid: Grid) -> Passes:
         aligned = resample(pair.moving, pair.moving_from_fixed_vox, tuple(pair.fixed.shape[2:]))
         config, guidance = self.config, images.guidance
+        if not self._has_field:
+            kept = self._weight_of_predicted > 0
+            known = predict_labels(model, pair.fixed, aligned, keeps_probabilities=kept, between=self.between)
+            return Passes(first=known, last=known, following=(), following_vox=None, lengths_mm=())
         given = None
         if guidance is not None and guidance.of_model:
             given = guidance.on_grid(grid, images.moving_from_fixed_ras)

@@ -20,6 +20,7 @@ from autofuse_engine.model_card import IntendedUse, ModelCard, Preprocessing, St
 from autofuse_engine.model_description import range_of_dataset, range_of_manifest
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.run_folder import RunFolder
+from autofuse_engine.training_configs import TrainingConfig
 from autofuse_engine.training_state import read_state, restore
 
 _CITATION = (
@@ -135,6 +136,7 @@ def _card(name: str, checkpoint: str, facts: dict[str, Any]) -> ModelCard:
         intended_use=IntendedUse(spacing_mm=spacing),
         not_for=("Clinical decisions",),
         label_weight=_label_weight(place["best"]),
+        predicts_field=_predicts_field(TrainingConfig.from_dict(config), place["step"], facts.get("start")),
     )
 
 
@@ -142,6 +144,13 @@ def _joined(own: object, start: Mapping[str, Any] | None, name: str) -> str:
     """What the dataset says of its rights, and what the model says with whose weights the training began."""
     begun = start or {}
     return begun_with(str(own or ""), str(begun.get("name")), str(begun.get(name) or ""))
+
+
+def _predicts_field(config: TrainingConfig, step: int, start: Mapping[str, Any] | None) -> bool:
+    """False where nothing but the segmentation was ever trained, here and in the model that it began with."""
+    reached, _ = config.stage_at(min(max(step, 1), config.steps) - 1)
+    learned = {stage.learns for stage in config.stages[: reached + 1]}
+    return learned != {"segmentation"} or bool((start or {}).get("predicts_field"))
 
 
 def _label_weight(judged: Mapping[str, Any] | None) -> float | None:

@@ -33,6 +33,7 @@ class TrainingStart:
         sha256: of its weights.
         licence: of its weights.
         attribution: who is to be named for its data.
+        predicts_field: whether the model predicts one.
         classes: labels of the dataset that the model segmented already, by name.
         fresh: parts of the network that began with random weights, because the model has none for them.
     """
@@ -41,6 +42,7 @@ class TrainingStart:
     sha256: str
     licence: str
     attribution: str
+    predicts_field: bool
     classes: tuple[str, ...]
     fresh: tuple[str, ...]
 
@@ -103,6 +105,7 @@ def begin_with(
         sha256="" if weights is None else weights.sha256,
         licence=model.card.licence,
         attribution=model.card.attribution,
+        predicts_field=model.card.predicts_field,
         classes=tuple(label.name for number, label in enumerate(labels, start=1) if number in shared),
         fresh=tuple(sorted({name.split(".")[0] for name in fresh})),
     )

@@ -226,6 +226,8 @@ def describeModel(entry: catalog.CatalogEntry) -> str:
         volumes = card.training_range.foreground_ml
         text = _("For images that show {low:.0f} to {high:.0f} ml.")
         lines.append(text.format(low=volumes[0], high=volumes[-1]))
+    if not card.predicts_field:
+        lines.append(_("It segments both images; these labels guide the refinement."))
     if card.not_for:
         lines.append(_("Not for: {uses}.").format(uses="; ".join(card.not_for)))
     if card.licence:
