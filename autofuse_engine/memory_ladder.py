@@ -11,7 +11,7 @@ from autofuse_engine.configs import RegistrationConfig
 from autofuse_engine.errors import DeviceError
 from autofuse_engine.events import Report, Warning
 from autofuse_engine.memory import is_out_of_memory
-from autofuse_engine.search import Attempt, Found
+from autofuse_engine.search_records import Attempt, Found
 
 
 def search_with_less_and_less_memory(

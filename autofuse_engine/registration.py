@@ -32,7 +32,8 @@ from autofuse_engine.memory import peak_memory_bytes, reset_peak
 from autofuse_engine.memory_ladder import search_with_less_and_less_memory
 from autofuse_engine.model_choice import settle_model
 from autofuse_engine.prediction import ModelCache
-from autofuse_engine.search import PairImages, Search
+from autofuse_engine.search import Search
+from autofuse_engine.search_records import PairImages
 from autofuse_engine.segmentation_output import segmentations
 
 __all__ = ["Guidance", "ModelCache", "RegistrationResult", "register"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from autofuse_engine.configs import RefinementConfig, RegistrationConfig
 from autofuse_engine.data.preprocessing import (
     Grid,
     anti_aliasing_sigmas_vox,
-    axes_towards,
     foreground,
     normalised,
     suitable_spacing_mm,
@@ -24,17 +23,14 @@ from autofuse_engine.data.preprocessing import (
 )
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.events import Report, Warning
-from autofuse_engine.guidance import Guidance
 from autofuse_engine.guiding_labels import guiding_labels
-from autofuse_engine.initial_transform import InitialTransform
 from autofuse_engine.memory import free_memory_bytes
 from autofuse_engine.model_card import Preprocessing
-from autofuse_engine.networks.build import Precision
 from autofuse_engine.passes import Passes, given_after, moving_after, predict_in_passes
 from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict, predict_labels
 from autofuse_engine.refinement import LevelReport, RefinementPair, refine
+from autofuse_engine.search_records import Attempt, Found, PairImages
 from autofuse_engine.spatial.grid import voxel_map
-from autofuse_engine.spatial.parts import Part
 from autofuse_engine.spatial.resample import resample
 from autofuse_engine.spatial.smooth import smooth, smooth_image
 
@@ -54,85 +50,6 @@ _WEIGHT_THRESHOLD = 0.02
 _FINER = 0.9
 
 Stage = Callable[[str], AbstractContextManager[None]]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PairImages:
-    """The pair as the user gave it, and where the search starts.
-
-    ``start`` divides what the search starts from; its matrix is the initial alignment. ``guidance`` is for a model that
-    can use it, or for the refinement alone.
-    """
-
-    fixed: Volume
-    moving: Volume
-    fixed_mask: Volume | None
-    moving_mask: Volume | None
-    start: InitialTransform
-    guidance: Guidance | None = None
-
-    @property
-    def moving_from_fixed_ras(self) -> NDArray[np.float64]:
-        """4x4, RAS mm, of the initial alignment."""
-        return self.start.matrix_ras
-
-    def in_canonical_order(self) -> PairImages:
-        """The same volumes with voxel axes towards right, anterior, superior: the stored order leaves no trace."""
-        return PairImages(
-            fixed=_canonical(self.fixed),
-            moving=_canonical(self.moving),
-            fixed_mask=None if self.fixed_mask is None else _canonical(self.fixed_mask),
-            moving_mask=None if self.moving_mask is None else _canonical(self.moving_mask),
-            start=self.start,
-            guidance=self.guidance,
-        )
-
-
-def _canonical(volume: Volume) -> Volume:
-    return volume.reordered(axes_towards(volume.ras_from_ijk))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One rung of the memory ladder."""
-
-    device: torch.device
-    precision: Precision
-    coarser: float = 1.0
-
-    def __str__(self) -> str:
-        grid = "" if self.coarser == 1 else f", {self.coarser:g} times coarser working grid"
-        return f"{self.precision} on {self.device}{grid}"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
-    """The velocity field of a pair, ``(1, 3, D, H, W)`` in voxels of ``grid``; None where only the alignment counts.
-
-    ``following`` are fields of the same shape that follow the flow of the velocity: from a model that predicts the
-    displacement or was asked more than once, and what the search started from. ``model_grid`` is where the model saw
-    the images: ``grid`` itself unless the refinement took a finer one. On it lie ``fixed_classes`` and
-    ``moving_classes``, ``(D, H, W)``, uint8, where the model segments: the fixed image, and the moving image under the
-    initial alignment; and ``regularity_weight``, ``(1, 1, D, H, W)``, from a model that learns it. ``steps`` of the
-    refinement were allowed at each level (by default fewer at the finest), and ``labels`` guided it. ``passes_mm`` has
-    the mean length of each pass's displacement where there were several.
-    """
-
-    velocity_vox: Tensor | None
-    grid: Grid
-    model_grid: Grid
-    samples_vox: tuple[Tensor, ...]
-    gate_means: list[dict[str, float]] | None
-    steps: int
-    levels: tuple[LevelReport, ...]
-    labels: int
-    model_name: str
-    model_sha256: str | None
-    fixed_classes: Tensor | None = None
-    moving_classes: Tensor | None = None
-    following: tuple[Part, ...] = ()
-    regularity_weight: Tensor | None = None
-    passes_mm: tuple[float, ...] = ()
 
 
 class Search:
@@ -252,13 +169,14 @@ class Search:
         return FINEST_STEPS_WITHOUT_MODEL.get(self.attempt.device.type, steps)
 
     def _warn_of_no_field(self, steps: int) -> None:
-        if self.model is None or self._has_field or steps > 0:
+        if self.model is None or self._has_field:
             return
-        text = (
-            f"The model {self.model.card.name} lends its labels to the refinement and predicts no field: without a "
-            "refinement the result is what the search started from."
-        )
-        self.report(Warning(code="model-without-field", text=text))
+        model = f"The model {self.model.card.name} lends its labels to the refinement and predicts no field: "
+        if self.config.passes > 1:
+            self.report(Warning(code="passes-unused", text=model + "it looks at the images once."))
+        if steps == 0:
+            text = model + "without a refinement the result is what the search started from."
+            self.report(Warning(code="model-without-field", text=text))
 
     def _warn_of_vain_smoothness(self, steps: int) -> None:
         if self.model is None or steps > 0 or self.config.smoothness == 1 or self.model.card.network.conditional:

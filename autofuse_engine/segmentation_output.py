@@ -9,7 +9,7 @@ from torch import Tensor
 from autofuse_engine.data.resample import resample_labels
 from autofuse_engine.data.transform import MatrixStep, SpatialTransform
 from autofuse_engine.data.volume import Volume
-from autofuse_engine.search import Found
+from autofuse_engine.search_records import Found
 
 
 def segmentations(

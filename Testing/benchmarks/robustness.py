@@ -23,6 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from autofuse_engine.catalog import find
 from autofuse_engine.configs import RegistrationConfig
 from autofuse_engine.data.files import read_labelmap, read_volume
 from autofuse_engine.data.resample import resample_labels
@@ -46,7 +47,9 @@ def configurations(model: str, device: str) -> dict[str, RegistrationConfig]:
     found = {REFINEMENT: RegistrationConfig(model="none", device=device)}
     if model != "none":
         name = Path(model).stem
-        found[name] = RegistrationConfig(model=model, refinement_steps=0, device=device)
+        card = find(model).card
+        if card is not None and card.predicts_field:
+            found[name] = RegistrationConfig(model=model, refinement_steps=0, device=device)
         found[f"{name} + refinement"] = RegistrationConfig(model=model, device=device)
     return found
 

@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "segmentation_output",
         "dataset_check",
         "dataset_preparation",
-        "search",
+        "search", "search_records",
         "memory_ladder",
         "guidance",
         "guiding_labels",

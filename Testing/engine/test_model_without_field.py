@@ -117,3 +117,7 @@ def test_an_export_says_what_was_trained(stages: int, predicts: bool, tmp_path: 
 def test_only_a_network_that_segments_may_lack_a_field() -> None:
     with pytest.raises(ValueError, match="predicts_field is true, or false for a network that segments"):
         ModelCard(name="x", network=NetworkConfig(channels=2), predicts_field=False)
+
+
+def test_a_second_pass_has_nothing_to_look_at(pair: SyntheticPair, model: Path) -> None:
+    assert codes(run(pair, model, passes=2, refinement_steps=1, initial="none")) == ["passes-unused"]

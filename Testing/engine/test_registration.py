@@ -21,7 +21,7 @@ from autofuse_engine.model_card import ModelCard, Preprocessing
 from autofuse_engine.networks import lean
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.registration import ModelCache, RegistrationResult, register
-from autofuse_engine.search import Attempt, Found
+from autofuse_engine.search_records import Attempt, Found
 
 SHAPE = (36, 48, 40)
 QUICK = RegistrationConfig(refinement_steps=12, spacing_mm=5.0)

@@ -20,7 +20,7 @@ from autofuse_engine.job_files import save_result
 from autofuse_engine.model_card import ModelCard, Preprocessing
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.registration import RegistrationResult, register
-from autofuse_engine.search import Found
+from autofuse_engine.search_records import Found
 from autofuse_engine.segmentation_output import segmentations
 
 
