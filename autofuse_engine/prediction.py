@@ -179,6 +179,9 @@ def predict_labels(
         moving: same shape, initially aligned.
         keeps_probabilities: whether the prediction holds those of the classes.
         between: called before every part of the network; may raise to stop.
+
+    Raises:
+        ValueError: if the network does not segment.
     """
     dtype = torch.bfloat16 if model.precision == "bfloat16" else torch.float32
     classes, probabilities = [], []
@@ -187,14 +190,13 @@ def predict_labels(
             scores = model.network.segment(image.to(model.device, dtype))
             classes.append(scores[0].argmax(dim=0).to(torch.uint8))
             probabilities.append(torch.softmax(scores.float(), dim=1) if keeps_probabilities else None)
-    nothing = torch.zeros(1, 3, *fixed.shape[2:], device=model.device)
-    # clones are usable outside of the inference mode
     return Prediction(
-        velocity_vox=nothing,
+        velocity_vox=torch.zeros(1, 3, *fixed.shape[2:], device=model.device),
         samples_vox=(),
         gate_means=[],
         fixed_classes=classes[0],
         moving_classes=classes[1],
+        # clones can be used outside of the inference mode
         fixed_probabilities=None if probabilities[0] is None else probabilities[0].clone(),
         moving_probabilities=None if probabilities[1] is None else probabilities[1].clone(),
     )
