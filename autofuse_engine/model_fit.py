@@ -74,7 +74,8 @@ def choose(
 
     Only a card with a training range can be judged. A model is left out where something speaks against it for one of
     the images, or where a name tells of another body part or modality. Of several, the one whose body part and
-    modality the names tell comes first, then that with the closest foreground volume and spacing, then the name.
+    modality the names tell comes first, then one made for a modality before one made for any, then that with the
+    closest foreground volume and spacing, then the name.
 
     Args:
         entries: the models at hand.
@@ -87,7 +88,7 @@ def choose(
     if not judged:
         return Choice(model=NO_MODEL, reason="no installed model says which images it knows")
     reasons: list[str] = []
-    fitting: list[tuple[tuple[float, float, str], str]] = []
+    fitting: list[tuple[tuple[float, bool, float, str], str]] = []
     for entry in judged:
         card = entry.card
         if card is None:
@@ -96,20 +97,20 @@ def choose(
         if reason := _against(card, images, one_modality):
             reasons.append(f"{entry.name}: {reason}")
             continue
-        measured = all(image.intensities is not None for image in images)
+        measured = all(image.intensities is not None for image in images) and not _any_modality(card)
         knows = "spacing, size and intensities" if measured else "spacing and size"
         about = " ".join(word for word in (card.intended_use.modality, card.intended_use.body_part) if word)
         reason = f"{knows} are like those of its training{f' ({about})' if about else ''}"
         fitting.append(((*_order(card, images), entry.name), reason))
     if not fitting:
         return Choice(model=NO_MODEL, reason=f"no installed model fits ({'; '.join(reasons)})")
-    (_, _, name), reason = min(fitting)
+    (*_, name), reason = min(fitting)
     return Choice(model=name, reason=reason)
 
 
 def _against(card: ModelCard, images: Sequence[ImageFacts], one_modality: bool) -> str:
     """The first reason against a model in some words; empty where there is none."""
-    if not one_modality and card.intended_use.modality.lower() != "any":
+    if not one_modality and not _any_modality(card):
         return "made for pairs of one modality"
     for image in images:
         if contradicts_body_part(image.name, card.intended_use.body_part):
@@ -128,7 +129,11 @@ _SHORT = {
 }
 
 
-def _order(card: ModelCard, images: Sequence[ImageFacts]) -> tuple[float, float]:
+def _any_modality(card: ModelCard) -> bool:
+    return card.intended_use.modality.lower() == "any"
+
+
+def _order(card: ModelCard, images: Sequence[ImageFacts]) -> tuple[float, bool, float]:
     """Smaller is better."""
     use, known = card.intended_use, card.training_range
     told = sum(bool(body_parts(image.name) & body_parts(use.body_part)) for image in images)
@@ -138,7 +143,7 @@ def _order(card: ModelCard, images: Sequence[ImageFacts]) -> tuple[float, float]
     volume = max(abs(math.log(max(value, 1e-6) / middle)) for value in volumes)
     working = math.prod(card.preprocessing.spacing_mm)
     spacing = max(abs(math.log(math.prod(image.spacing_mm) / working)) / 3 for image in images)
-    return -float(told), round(volume + spacing, 6)
+    return -float(told), _any_modality(card), round(volume + spacing, 6)
 
 
 def _spacing_doubt(card: ModelCard, image: ImageFacts) -> Doubt | None:
@@ -184,7 +189,7 @@ def _size_doubt(card: ModelCard, image: ImageFacts) -> Doubt | None:
 
 def _intensity_doubt(card: ModelCard, image: ImageFacts) -> Doubt | None:
     known = card.training_range
-    if known is None or image.intensities is None:
+    if known is None or image.intensities is None or _any_modality(card):
         return None
     worst, text = 0.0, ""
     for name in intensity_names():

@@ -199,6 +199,22 @@ def test_across_modalities_only_models_for_any_modality_are_chosen(card: ModelCa
     assert chosen([card, anything], good, good, one_modality=False) == "any"
 
 
+def test_a_model_for_any_modality_does_not_mind_intensities_but_size_and_spacing(card: ModelCard) -> None:
+    anything = replace(card, name="any", intended_use=IntendedUse(modality="any", body_part="brain"))
+    strange = ball(17.0, contrast=3.0)
+    assert codes(card, strange) == [INTENSITY_UNUSUAL]
+    assert codes(anything, strange) == []
+    assert codes(anything, ball(10.0)) == [SIZE_UNUSUAL]
+    pair = facts(ball(17.0)), facts(strange)
+    assert chosen([card, anything], *pair) == "any"
+    assert chosen([anything], *pair) == "any"
+
+
+def test_a_model_of_the_images_own_modality_comes_before_one_for_any(card: ModelCard) -> None:
+    anything = replace(card, name="a-first-name", intended_use=IntendedUse(modality="any", body_part="brain"))
+    assert chosen([anything, card], facts(ball(17.0)), facts(ball(18.0))) == "balls"
+
+
 def test_of_several_fitting_models_named_words_then_closeness_then_the_name_decide(card: ModelCard) -> None:
     good = facts(ball(17.5))
     other = replace(card, name="a-liver", intended_use=IntendedUse(body_part="abdomen"))
