@@ -80,8 +80,8 @@ class SynthesisConfig(Config):
     bent by two random diffeomorphisms, ``shape_warp_vox`` being the standard deviation of their velocities. Bias field,
     gamma, noise, slice thickness, rim and crop are those of the augmentation, which comes after.
 
-    The loss of these pairs compares labels (``losses.label_overlap``); with ``similarity`` the measured images too,
-    where there are any.
+    The loss of these pairs compares labels (``losses.label_overlap``, which stages that learn the segmentation alone
+    do without); with ``similarity`` the measured images too, where there are any.
     """
 
     probability: float = 1.0

@@ -184,7 +184,8 @@ class TrainingConfig(Config):
             truth(self, name)
         require(self.resident in (None, True, False), "resident is true, false or null", self.resident)
         if self.synthesis is not None:
-            require(self.losses.label_overlap > 0, "with synthesis, losses.label_overlap is above 0", 0.0)
+            judged = self.losses.label_overlap > 0 or set(learns) == {"segmentation"}
+            require(judged, "with synthesis, losses.label_overlap is above 0", 0.0)
             shapes = self.synthesis.shapes if self.network.classes else 0.0
             require(shapes == 0, "synthesis.shapes of a network that segments is 0", shapes)
 

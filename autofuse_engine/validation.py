@@ -24,12 +24,14 @@ from autofuse_engine.training_pair_images import seed_of
 from autofuse_engine.training_pairs import Cases, ClassTable
 
 FIGURES = ("dice", "hd95_mm", "folding_percent", "folding_count", "similarity", "segmentation_dice")
-SYNTHESISED = "dice_synthesised"
+SYNTHESISED, SEGMENTED_SYNTHESISED = "dice_synthesised", "segmentation_dice_synthesised"
 
 
 def figure_names(config: TrainingConfig) -> tuple[str, ...]:
     """The figures of a run: :data:`FIGURES`, and Dice on synthesised contrasts where it learns from such."""
-    return FIGURES if config.synthesis is None else (*FIGURES, SYNTHESISED)
+    if config.synthesis is None:
+        return FIGURES
+    return (*FIGURES, SYNTHESISED, SEGMENTED_SYNTHESISED) if config.network.classes else (*FIGURES, SYNTHESISED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class ValidationFigures:
             the labels that both images have; ``folding_count`` is a mean too; ``similarity`` is the mean squared local
             correlation, 1 is best; ``segmentation_dice`` judges what a semi-supervised network makes of both images;
             ``dice_synthesised`` is the Dice of the same pairs with the moving image in a random contrast, always the
-            same one for a pair.
+            same one for a pair, and ``segmentation_dice_synthesised`` what the network makes of that image.
     """
 
     score: float
@@ -93,8 +95,9 @@ class Validator:
         if dice is None:
             return float("-inf") if similarity is None else similarity
         in_turn = any(stage.learns == "segmentation" for stage in self._config.stages)
-        others = (figures.get(SYNTHESISED), figures["segmentation_dice"] if in_turn else None)
-        return float(np.mean([dice, *(value for value in others if value is not None)]))
+        names = (SYNTHESISED, "segmentation_dice", SEGMENTED_SYNTHESISED) if in_turn else (SYNTHESISED,)
+        others = [value for name in names if (value := figures.get(name)) is not None]
+        return float(np.mean([dice, *others]))
 
     def _judge_pair(self, network: RegistrationNetwork, fixed_index: int, moving_index: int) -> dict[str, float]:
         config = self._config
@@ -111,7 +114,7 @@ class Validator:
             mean
             for one, logits in zip(labels, (output.fixed_logits, output.moving_logits), strict=True)
             if one is not None and logits is not None
-            if (mean := mean_of(dice_per_label(one, logits[0].argmax(dim=0).cpu().numpy()))) is not None
+            if (mean := _segmented(one, logits)) is not None
         ]
         return values | ({"segmentation_dice": float(np.mean(segmented))} if segmented else {})
 
@@ -129,11 +132,13 @@ class Validator:
         tissues = torch.from_numpy(moving_labels)[None, None].to(self._processes.device)
         with torch.no_grad():
             moving = synthesise(tissues_of(tissues, self._image(moving_index), count), contrast)
-            _, displacement = self._predicted(network, self._image(fixed_index), moving)
+            output, displacement = self._predicted(network, self._image(fixed_index), moving)
         dice = dice_per_label(fixed_labels, carried(moving_labels, displacement.cpu()))
         shared = set(np.unique(fixed_labels).tolist()) & set(np.unique(moving_labels).tolist()) - {0}
-        mean = mean_of({label: value for label, value in dice.items() if label in shared})
-        return {} if mean is None else {SYNTHESISED: mean}
+        values = {SYNTHESISED: mean_of({label: value for label, value in dice.items() if label in shared})}
+        if output.moving_logits is not None:
+            values[SEGMENTED_SYNTHESISED] = _segmented(moving_labels, output.moving_logits)
+        return {name: value for name, value in values.items() if value is not None}
 
     def _predicted(self, network: RegistrationNetwork, fixed: Tensor, moving: Tensor) -> tuple[NetworkOutput, Tensor]:
         """What the network says, and the displacement ``(1, 3, D, H, W)``, voxels."""
@@ -161,6 +166,11 @@ class Validator:
             distances = hd95_per_label(fixed, warped, np.array(self._cases.spacing_mm))
             values["hd95_mm"] = mean_of({k: value for k, value in distances.items() if k in shared})
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _segmented(labels: NDArray[np.int64], logits: Tensor) -> float | None:
+    """Mean Dice of the most probable classes; None without labels."""
+    return mean_of(dice_per_label(labels, logits[0].argmax(dim=0).cpu().numpy()))
 
 
 def carried(labels: NDArray, displacement_vox: Tensor) -> NDArray:

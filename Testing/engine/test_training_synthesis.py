@@ -96,6 +96,24 @@ def test_validation_shows_the_network_the_same_labels_in_another_contrast(datase
     assert plain.judge(Leaning()).figures["dice"] == first["dice"]  # pyright: ignore[reportArgumentType]
 
 
+def test_a_stage_of_segmentation_alone_learns_from_synthesised_images(dataset: Path, tmp_path: Path) -> None:
+    segments = NetworkConfig(channels=2, align_corners=False, classes=3)
+    alone = (Stage(steps=5, learning_rate=1e-3, learns="segmentation"),)
+    synthesis = replace(SYNTHESIS, shapes=0.0)
+    none = LossConfig(label_overlap=0.0)
+    made = config(dataset, network=segments, stages=alone, synthesis=synthesis, losses=none)
+    assert train(made, tmp_path / "run").finished
+    for row in read_cells(RunFolder(tmp_path / "run").validation):
+        kinds = ("dice", "dice_synthesised", "segmentation_dice", "segmentation_dice_synthesised")
+        values = [float(row[kind]) for kind in kinds]
+        assert float(row["score"]) == pytest.approx(sum(values) / 4)
+        assert values[2] != values[3], "the moving image was shown in another contrast"
+    seen = read_cells(RunFolder(tmp_path / "run").metrics)
+    assert any(row["fixed_segmentation"] for row in seen)
+    with pytest.raises(ValueError, match="label_overlap is above 0"):
+        replace(made, stages=(*alone, Stage(steps=5)))
+
+
 def maker(**more: Any) -> PairMaker:
     made = config(Path("prepared"), **more)
     return PairMaker(config=made, spacing_mm=(2.0, 1.0, 1.5), labels=3)
