@@ -69,7 +69,7 @@ def evaluate(
     for warning in data.warnings:
         report(warning)
     with _threads(config.threads):
-        peers: dict[tuple[str, str | None], Method] = {}
+        peers: dict[tuple[str | None, ...], Method] = {}
         methods = [_made(spec, context, make_peer, peers) for spec in config.methods]
         with EvaluationFolder(out) as folder:
             for note in folder.begin(config, data, resolve_device(config.device)):
@@ -264,16 +264,16 @@ class _PairTurn:
 
 
 def _made(
-    spec: MethodSpec, context: MethodContext, make_peer: MakePeer | None, peers: dict[tuple[str, str | None], Method]
+    spec: MethodSpec, context: MethodContext, make_peer: MakePeer | None, peers: dict[tuple[str | None, ...], Method]
 ) -> Method:
-    """``peers`` are those made so far, by kind and weights: methods that build upon one share it."""
+    """``peers`` are those made so far, by kind, weights and metric: methods that build upon one share it."""
     if spec.kind not in PEER_KINDS:
         return our_method(spec, context)
     if make_peer is None:
         raise InputError(
             "method-invalid", f"The method {spec.name!r} is not available here.", "Choose one of the project's own."
         )
-    which = spec.kind, spec.model
+    which = spec.kind, spec.model, spec.metric
     if which not in peers:
         peers[which] = RememberedPeer(make_peer(spec), device=context.device)
     return refined_or_alone(spec, peers[which], context)

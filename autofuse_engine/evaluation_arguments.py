@@ -21,9 +21,11 @@ _EPILOG = """methods:
 
 options of a method, as in --method brain@refine=default,as=brain-refined:
   refine=STEPS|default   optimisation after the network (default: none)
+  similarity=lncc|mse|mind   of that; mind for different modalities (default: lncc)
   labels=WEIGHT          0..100, of the model's own labels in that; 0 leaves them out (default: by its card)
   smoothness=FACTOR      0.1..10, as in 'autofuse register'
   passes=N               how often the network runs, 1..4
+  metric=cc|mi           of syn: cross correlation, or mutual information for different modalities (default: cc)
   weights=FILE           of voxelmorph
   as=NAME                how tables and figures call it
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
-from autofuse_engine.configs import Config
+from autofuse_engine.configs import SIMILARITIES, Config, Similarity
 from autofuse_engine.dataset_configs import SPLITS, Split
 from autofuse_engine.errors import InputError
 
@@ -19,14 +19,19 @@ PAIR_CHOICES: tuple[PairChoice, ...] = ("any", "labelled", "within-group", "list
 PEER_KINDS: tuple[MethodKind, ...] = ("syn", "elastix", "voxelmorph")
 """Methods of other packages, which have to be installed for them."""
 _OPTIONS: Mapping[MethodKind, tuple[str, ...]] = {
-    "refinement": ("refine", "smoothness", "as"),
-    "model": ("refine", "labels", "smoothness", "passes", "as"),
-    "syn": ("refine", "smoothness", "as"),
-    "elastix": ("refine", "smoothness", "as"),
-    "voxelmorph": ("weights", "refine", "smoothness", "as"),
+    "refinement": ("refine", "similarity", "smoothness", "as"),
+    "model": ("refine", "similarity", "labels", "smoothness", "passes", "as"),
+    "syn": ("metric", "refine", "similarity", "smoothness", "as"),
+    "elastix": ("refine", "similarity", "smoothness", "as"),
+    "voxelmorph": ("weights", "refine", "similarity", "smoothness", "as"),
 }
 _GRAMMAR = re.compile(r"(?P<name>.+?)(?:@(?P<options>[A-Za-z_]+=.*))?", re.DOTALL)
-_CURE = "Write NAME or NAME@key=value,key=value with the keys refine, labels, smoothness, passes, weights and as."
+_CURE = (
+    "Write NAME or NAME@key=value,key=value with the keys refine, similarity, labels, smoothness, passes, metric, "
+    "weights and as."
+)
+METRICS = ("cc", "mi")
+"""Of SyN: cross correlation, or mutual information for images of different modalities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,8 @@ class MethodSpec(Config):
     ``name`` is shown in tables and figures, and tells the rows of the method. ``model`` is a name of the catalog or
     the path of a ``.safetensors`` file; of ``voxelmorph`` the path of its weights. ``refinement_steps`` counts at each
     level: 0 means the network or the peer alone, None the default of the kind. ``smoothness`` is that of
-    :class:`RegistrationConfig`, as is ``label_weight``, and ``passes`` the number of the network's forward passes.
+    :class:`RegistrationConfig`, as are ``label_weight`` and ``similarity``, which the refinement maximises; ``passes``
+    is the number of the network's forward passes. ``metric`` is SyN's own (:data:`METRICS`).
     """
 
     name: str
@@ -46,6 +52,8 @@ class MethodSpec(Config):
     smoothness: float = 1.0
     passes: int = 1
     label_weight: float | None = None
+    similarity: Similarity = "lncc"
+    metric: str = "cc"
 
     def __post_init__(self) -> None:
         weight = self.label_weight
@@ -53,6 +61,9 @@ class MethodSpec(Config):
         _require(isinstance(self.name, str) and bool(self.name.strip()), "name is a text", self.name)
         _require(self.name.isprintable(), "name is one line of printable text", self.name)
         _require(self.kind in METHOD_KINDS, f"kind is one of {', '.join(METHOD_KINDS)}", self.kind)
+        _require(self.similarity in SIMILARITIES, f"similarity is one of {', '.join(SIMILARITIES)}", self.similarity)
+        _require(self.metric in METRICS, f"metric is one of {', '.join(METRICS)}", self.metric)
+        _require(self.metric == "cc" or self.kind == "syn", f"{self.kind} has no metric", self.metric)
         takes_model = self.kind in ("model", "voxelmorph")
         _require(self.model is None or takes_model, f"{self.kind} has no model", self.model)
         _require(bool(self.model) or self.kind != "model", "model is a name or a path", self.model)
@@ -136,6 +147,8 @@ def parse_method(text: str) -> MethodSpec:
             smoothness=_number(options, "smoothness", 1.0),
             label_weight=_number(options, "labels", 0.0) if "labels" in options else None,
             passes=int(_number(options, "passes", 1, whole=True)),
+            similarity=options.get("similarity", "lncc"),  # pyright: ignore[reportArgumentType] # checked there
+            metric=options.get("metric", "cc"),
         )
     except ValueError as error:
         raise _invalid(text, str(error)) from error

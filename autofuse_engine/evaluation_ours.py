@@ -48,6 +48,8 @@ def our_method(spec: MethodSpec, context: MethodContext) -> Method:
         card = catalog.find(spec.model).card
         context.models.get(spec.model, resolve_device(context.device), "float32")
         conditional = card is not None and card.network.conditional
+        if spec.similarity != "lncc" and spec.refinement_steps == 0:
+            raise similarity_unused(spec)
         if spec.smoothness != 1 and spec.refinement_steps == 0 and not conditional:
             raise InputError(
                 "method-invalid",
@@ -55,6 +57,15 @@ def our_method(spec: MethodSpec, context: MethodContext) -> Method:
                 "Leave smoothness out, or refine with @refine=STEPS or @refine=default.",
             )
     return RegisterMethod(spec, context)
+
+
+def similarity_unused(spec: MethodSpec) -> InputError:
+    """A similarity that nothing would maximise."""
+    return InputError(
+        "method-invalid",
+        f"The similarity of the method {spec.name!r} changes nothing: its result is not refined.",
+        "Leave similarity out, or refine with @refine=STEPS or @refine=default.",
+    )
 
 
 def registered_of(result: RegistrationResult) -> Registered:
@@ -117,6 +128,7 @@ class RegisterMethod:
                 "initial": "matrix",
                 "initial_matrix_ras": (x, y, z, w),
                 "refinement_steps": spec.refinement_steps,
+                "similarity": spec.similarity,
                 "smoothness": spec.smoothness,
                 "label_weight": spec.label_weight,
                 "device": self._context.device,

@@ -32,7 +32,7 @@ def peer_method(spec: MethodSpec, *, seed: int = 0, threads: int | None = None, 
         FileError: ``peer-weights-invalid``.
     """
     if spec.kind == "syn":
-        return SynMethod(spec.name, seed=seed, threads=threads)
+        return SynMethod(spec.name, metric=spec.metric, seed=seed, threads=threads)
     if spec.kind == "elastix":
         return ElastixMethod(spec.name, seed=seed, threads=threads)
     if spec.kind == "voxelmorph":

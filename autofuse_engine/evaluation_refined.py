@@ -12,7 +12,7 @@ from autofuse_engine.errors import InputError
 from autofuse_engine.evaluation_configs import MethodSpec
 from autofuse_engine.evaluation_memory import PeakMemory
 from autofuse_engine.evaluation_methods import EvaluationPair, Method, Registered
-from autofuse_engine.evaluation_ours import MethodContext, registered_of
+from autofuse_engine.evaluation_ours import MethodContext, registered_of, similarity_unused
 from autofuse_engine.registration import register
 
 
@@ -58,6 +58,7 @@ class RefinedPeer:
             model=NO_MODEL,
             initial="transform",
             refinement_steps=spec.refinement_steps,
+            similarity=spec.similarity,
             smoothness=spec.smoothness,
             device=context.device,
             seed=context.seed,
@@ -94,6 +95,8 @@ def refined_or_alone(spec: MethodSpec, peer: Method, context: MethodContext) -> 
     """
     if spec.refinement_steps != 0:
         return RefinedPeer(spec, peer, context)
+    if spec.similarity != "lncc":
+        raise similarity_unused(spec)
     if spec.smoothness != 1:
         raise InputError(
             "method-invalid",

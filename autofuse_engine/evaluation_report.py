@@ -120,7 +120,8 @@ def smoothness_families(specs: Sequence[MethodSpec]) -> list[tuple[str, dict[str
     """Methods that differ in their smoothness only: a title, and the smoothness by the method's name."""
     groups: dict[tuple[Any, ...], list[MethodSpec]] = {}
     for spec in specs:
-        key = (spec.kind, spec.model, spec.refinement_steps, spec.label_weight, spec.passes)
+        changes = (spec.label_weight, spec.passes, spec.similarity, spec.metric)
+        key = (spec.kind, spec.model, spec.refinement_steps, *changes)
         groups.setdefault(key, []).append(spec)
     found = []
     for group in groups.values():
@@ -159,6 +160,10 @@ def _title(spec: MethodSpec) -> str:
     if spec.kind in ("model", "refinement") and spec.refinement_steps != 0:
         steps = "default" if spec.refinement_steps is None else spec.refinement_steps
         parts.append(f"{steps} steps of refinement")
+    if spec.similarity != "lncc":
+        parts.append(f"similarity {spec.similarity}")
+    if spec.metric != "cc":
+        parts.append(f"metric {spec.metric}")
     if spec.label_weight is not None:
         parts.append(f"label weight {spec.label_weight:g}")
     if spec.passes != 1:

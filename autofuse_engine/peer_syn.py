@@ -1,4 +1,4 @@
-"""SyN of ANTs (the package ``antspyx``): cross correlation, four levels, from the shared initial alignment."""
+"""SyN of ANTs (the package ``antspyx``): four levels, from the shared initial alignment."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ ITERATIONS = (100, 70, 50, 20)
 """At the four levels, shrunk by 8, 4, 2, 1 and smoothed by 3, 2, 1, 0 voxels: ANTs' usual full schedule."""
 RADIUS = 4
 """Of the windows of the cross correlation, voxels."""
+BINS = 32
+"""Of the histogram of the mutual information: ANTs' default."""
+_METRICS = {"cc": ("CC", RADIUS), "mi": ("mattes", BINS)}
 
 
 class SynMethod:
@@ -33,12 +36,14 @@ class SynMethod:
 
     Args:
         name: display name.
-        seed: of ANTs; with this metric it samples nothing at random, so the seed has no effect on the result.
+        metric: ``cc``, cross correlation, or ``mi``, mutual information (Mattes) for different modalities.
+        seed: of ANTs; with these metrics it samples nothing at random, so the seed has no effect on the result.
         threads: of ANTs; None leaves the number to it. ANTs reads it once in a process, from the environment.
     """
 
-    def __init__(self, name: str, *, seed: int = 0, threads: int | None = None) -> None:
+    def __init__(self, name: str, *, metric: str = "cc", seed: int = 0, threads: int | None = None) -> None:
         self.name = name
+        self._metric, self._sampling = _METRICS[metric]
         self._seed = seed
         if threads is not None:
             os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
@@ -75,8 +80,8 @@ class SynMethod:
                     type_of_transform="SyNOnly",
                     initial_transform=[str(folder / "initial.tfm")],
                     outprefix=str(folder / "found-"),
-                    syn_metric="CC",
-                    syn_sampling=RADIUS,
+                    syn_metric=self._metric,
+                    syn_sampling=self._sampling,
                     reg_iterations=ITERATIONS,
                     **masks,
                 )

@@ -1,14 +1,13 @@
-"""How well images of different contrast are registered: T1 with T2-like and FLAIR-like images made from labelmaps.
+"""Pairs of different contrast for ``autofuse evaluate``: T1 with T2-like and FLAIR-like images made from labelmaps.
 
-    python Testing/benchmarks/contrasts.py DATASET OUT --tissues TABLE [--model NAME ...] [--pairs 3] [--stride 4]
+    python Testing/benchmarks/contrasts.py DATASET OUT --tissues TABLE [--pairs 15] [--stride 4]
+    autofuse evaluate OUT/T2-like.csv --method affine --method refinement@similarity=mind ... --out RESULTS
 
 DATASET holds a ``dataset.json`` with a list ``validation`` of T1 image and label paths; pair n is (n, n + stride).
 TABLE is a CSV with the columns ``old`` (a label value) and ``name`` (of its structure, from which the tissue follows),
 such as docs/models/dlmuse-to-36.csv. The moving image is made anew: each voxel has the intensity of its tissue, mixed
 at borders, with the measured image's texture at a fifth of its strength, and noise. No real scan looks like that: edges
-lie exactly where the labels say, which flatters every method alike. Methods: the initial alignment, the refinement with
-``mind`` and with ``lncc``, and models alone and with ``mind`` after them. Rows go to OUT/contrasts.jsonl as they come
-(rows that exist are kept), the table to OUT/contrasts.md. Seconds are those of the processor.
+lie exactly where the labels say, which flatters every method alike.
 """
 
 from __future__ import annotations
@@ -17,10 +16,8 @@ import argparse
 import csv
 import json
 import sys
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +25,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from autofuse_engine.configs import RegistrationConfig
-from autofuse_engine.data.files import read_labelmap, read_volume
+from autofuse_engine.data.files import read_labelmap, read_volume, write_volume
 from autofuse_engine.data.volume import Volume
-from autofuse_engine.registration import ModelCache, register
 from autofuse_engine.spatial.smooth import smooth_image
 
 TISSUES = ("outside", "fluid", "grey", "white")
@@ -91,32 +86,38 @@ def blurred(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return smooth_image(torch.from_numpy(array)[None, None], BORDER_VOX)[0, 0].numpy()
 
 
-def configurations(models: Iterable[str]) -> dict[str, RegistrationConfig]:
-    """Methods by name."""
-    methods = {
-        f"refinement, {similarity}": RegistrationConfig(model="none", similarity=similarity)
-        for similarity in ("mind", "lncc")
-    }
-    for model in models:
-        methods[f"{Path(model).stem}, alone"] = RegistrationConfig(model=model, similarity="mind", refinement_steps=0)
-        methods[f"{Path(model).stem}, mind"] = RegistrationConfig(model=model, similarity="mind")
-    return methods
+def write_pairs(dataset: Path, out: Path, tissues: Mapping[int, int], pairs: int, stride: int = STRIDE) -> list[Path]:
+    """Images of each contrast, and a list of pairs for each: T1 fixed, the made image moving.
 
+    Args:
+        dataset: folder with ``dataset.json``.
+        out: gets ``CONTRAST/NAME.nii.gz`` and ``CONTRAST.csv``; files that exist are kept.
+        tissues: of each label value.
+        pairs: how many; pair n is (n, n + stride) of the validation cases.
+        stride: see there.
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Means and standard deviations over the pairs, as Markdown."""
-    lines = ["| contrast | method | pairs | Dice | folding, % | seconds |", "|---|---|---|---|---|---|"]
+    Returns:
+        The lists.
+    """
+    cases = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["validation"]
+    lists = []
     for contrast in CONTRASTS:
-        for method in dict.fromkeys(row["method"] for row in rows):
-            found = [row for row in rows if (row["contrast"], row["method"]) == (contrast, method)]
-            if found:
-                dice = np.array([row["dice"] for row in found])
-                spread = f" +- {dice.std(ddof=1):.3f}" if len(dice) > 1 else ""
-                folding = np.mean([row["folding_percent"] for row in found])
-                seconds = np.median([row["seconds"] for row in found])
-                cells = (contrast, method, len(found), f"{dice.mean():.3f}{spread}", f"{folding:.4f}", f"{seconds:.1f}")
-                lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+        folder = out / contrast
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = []
+        for pair in range(pairs):
+            fixed, number = cases[pair % len(cases)], (pair + stride) % len(cases)
+            moving = cases[number]
+            path = folder / Path(moving["image"]).name
+            if not path.exists():
+                image, labels = read_volume(dataset / moving["image"]), read_labelmap(dataset / moving["label"])
+                write_volume(path, made(image, labels, tissues, contrast, seed=number))
+            files = (dataset / fixed["image"], path, dataset / fixed["label"], dataset / moving["label"])
+            rows.append([str(file.resolve()) for file in files])
+        lists.append(out / f"{contrast}.csv")
+        with lists[-1].open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream).writerows([["fixed", "moving", "fixed_labels", "moving_labels"], *rows])
+    return lists
 
 
 def main() -> None:
@@ -124,46 +125,12 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--tissues", type=Path, required=True)
-    parser.add_argument("--model", action="append", default=[])
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--stride", type=int, default=STRIDE)
     options = parser.parse_args()
-    cases = json.loads((options.dataset / "dataset.json").read_text(encoding="utf-8"))["validation"]
-    tissues, models = tissue_numbers(names_of(options.tissues)), ModelCache()
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "contrasts.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    for pair in range(options.pairs):
-        fixed_case, moving_case = cases[pair % len(cases)], cases[(pair + options.stride) % len(cases)]
-        fixed, moving = (read_volume(options.dataset / case["image"]) for case in (fixed_case, moving_case))
-        fixed_labels, moving_labels = (
-            read_labelmap(options.dataset / case["label"]) for case in (fixed_case, moving_case)
-        )
-        for contrast in CONTRASTS:
-            other = made(moving, moving_labels, tissues, contrast, seed=pair)
-            for method, config in configurations(options.model).items():
-                if any((row["pair"], row["contrast"], row["method"]) == (pair, contrast, method) for row in rows):
-                    continue
-                started = time.process_time()
-                result = register(
-                    fixed, other, config, fixed_labels=fixed_labels, moving_labels=moving_labels, models=models
-                )
-                seconds, report = time.process_time() - started, result.report
-                facts = {"pair": pair, "contrast": contrast, "fixed": fixed.name, "moving": moving.name}
-                for name, stage in (("affine", "initial"), (method, "after")):
-                    if name == "affine" and any(
-                        (row["pair"], row["contrast"], row["method"]) == (pair, contrast, name) for row in rows
-                    ):
-                        continue
-                    rows.append({
-                        **facts, "method": name, "dice": report["metrics"][stage]["dice_mean"],
-                        "folding_percent": 0.0 if name == "affine" else report["folding_percent"],
-                        "seconds": report["seconds"]["initial alignment"] if name == "affine" else round(seconds, 1),
-                    })  # fmt: skip
-                path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-                (options.out / "contrasts.md").write_text(table(rows), encoding="utf-8")
-    print(table(rows))
+    tissues = tissue_numbers(names_of(options.tissues))
+    for path in write_pairs(options.dataset, options.out, tissues, options.pairs, options.stride):
+        print(path)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from autofuse_engine.data.files import write_volume
 from autofuse_engine.data.volume import Volume
-from Testing.benchmarks.contrasts import CONTRASTS, made, names_of, table, tissue_numbers
+from autofuse_engine.evaluation_pair_list import read_pair_list
+from Testing.benchmarks.contrasts import CONTRASTS, made, names_of, tissue_numbers, write_pairs
 
 NAMES = {4: "Third ventricle", 30: "Hippocampus", 81: "Frontal white matter", 90: "Internal capsule"}
 
@@ -43,14 +46,27 @@ def test_fluid_grey_and_white_matter_have_their_order(contrast: str, order: list
     assert np.array_equal(again.array, result.array)
 
 
-def test_the_table_has_a_line_for_each_contrast_and_method() -> None:
-    row = {"pair": 0, "folding_percent": 0.0, "seconds": 3.0}
-    rows = [
-        {**row, "pair": pair, "contrast": contrast, "method": method, "dice": 0.5 + 0.1 * pair}
-        for pair in (0, 1)
-        for contrast in CONTRASTS
-        for method in ("affine", "refinement, mind")
-    ]
-    lines = table(rows).splitlines()
-    assert len(lines) == 2 + 4
-    assert "| T2-like | affine | 2 | 0.550 +- 0.071 | 0.0000 | 3.0 |" in lines
+def test_each_contrast_gets_a_list_of_pairs_that_an_evaluation_reads(tmp_path: Path) -> None:
+    cases = []
+    for name in ("Anna", "Ben", "Zoë"):
+        labels = np.zeros((12, 14, 13), np.uint8)
+        labels[2:6, 3:9, 3:9], labels[6:9, 3:9, 3:9] = 4, 30
+        for kind, array in (("image", 50.0 + labels), ("label", labels)):
+            write_volume(
+                tmp_path / f"{name} {kind}.nii.gz", volume(array.astype(np.float32 if kind == "image" else np.uint8))
+            )
+        cases.append({"image": f"{name} image.nii.gz", "label": f"{name} label.nii.gz"})
+    (tmp_path / "dataset.json").write_text(json.dumps({"validation": cases}, ensure_ascii=False), encoding="utf-8")
+    lists = write_pairs(tmp_path, tmp_path / "out", tissue_numbers(NAMES), pairs=3, stride=1)
+    assert [path.stem for path in lists] == list(CONTRASTS)
+    pairs = read_pair_list(lists[0])
+    assert [(Path(pair.fixed).name.split()[0], Path(pair.moving).name.split()[0]) for pair in pairs] == [
+        ("Anna", "Ben"), ("Ben", "Zoë"), ("Zoë", "Anna"),
+    ]  # fmt: skip
+    read = pairs[0].read()
+    assert read.moving_labels is not None
+    assert (
+        read.moving.array[read.moving_labels.array == 4].mean()
+        > read.moving.array[read.moving_labels.array == 30].mean()
+    )
+    assert read.fixed.array.max() == 80

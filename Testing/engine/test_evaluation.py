@@ -115,18 +115,28 @@ class TestRows:
     def test_a_peer_is_asked_once_and_refined_from_what_it_found(self, tmp_path: Path, out: Path) -> None:
         plain_folder(tmp_path / "Eier", count=2)
         peer = Peer("peer")
-        methods = ("affine", "syn", "syn@refine=0,as=again", "syn@refine=4,as=more", "syn@refine=4,smoothness=2")
-        affine, alone, again, more, stiff = run(wanted(tmp_path / "Eier", *methods, pairs=1), out, peer)
+        methods = ("affine", "syn", "syn@refine=0,as=again", "syn@refine=4,as=more", "syn@refine=4,smoothness=2",
+                   "syn@refine=4,similarity=mind")  # fmt: skip
+        affine, alone, again, more, stiff, mind = run(wanted(tmp_path / "Eier", *methods, pairs=1), out, peer)
         assert len(peer.seen) == 1
         assert affine.dice == alone.dice == again.dice != more.dice
         assert stiff.ncc not in (more.ncc, affine.ncc)
+        assert mind.ncc not in (more.ncc, stiff.ncc, affine.ncc)
         assert alone.seconds == 1.5 < more.seconds
         assert (alone.inverse_mean_mm, more.folding_count) == (None, 0)
         assert more.inverse_mean_mm is not None
         assert more.dice_before == affine.dice
         assert more.peak_memory_gib is None or more.peak_memory_gib >= 0.5
-        with pytest.raises(AutoFuseError, match="smoothness"):
-            run(wanted(tmp_path / "Eier", "syn@smoothness=2,as=vain", pairs=1), out, peer)
+        run(wanted(tmp_path / "Eier", "syn@metric=mi", "syn@metric=mi,refine=1", pairs=1), out, peer)
+        assert len(peer.seen) == 2, "another metric is another method"
+        for option in ("smoothness=2", "similarity=mind"):
+            with pytest.raises(AutoFuseError, match=option.partition("=")[0]):
+                run(wanted(tmp_path / "Eier", f"syn@{option},as=vain", pairs=1), out, peer)
+
+    def test_the_refinement_maximises_the_similarity_that_is_asked_for(self, prepared: Path, out: Path) -> None:
+        methods = [f"refinement@refine=2,similarity={name}" for name in ("lncc", "mse", "mind")]
+        rows = run(wanted(prepared, *methods, pairs=1), out)
+        assert len({row.ncc for row in rows}) == 3
 
     def test_without_labels_dice_is_unknown(self, tmp_path: Path, out: Path) -> None:
         make_prepared(tmp_path / "set", train=0, validation=2, labelled=0)
@@ -247,6 +257,7 @@ class TestFailures:
             ("absent-model", "model-not-found"),
             (str(tmp_path / "absent.safetensors"), "model-not-found"),
             (f"{model}@smoothness=2", "method-invalid"),
+            (f"{model}@similarity=mind", "method-invalid"),
             ("elastix", "method-invalid"),
         ):
             with pytest.raises(AutoFuseError) as caught:

@@ -23,6 +23,11 @@ from autofuse_engine.evaluation_configs import EvaluationConfig, MethodSpec, par
                 name="refinement@refine=80,smoothness=0.5", kind="refinement", refinement_steps=80, smoothness=0.5
             ),
         ),
+        (
+            "refinement@similarity=mind,as=r",
+            MethodSpec(name="r", kind="refinement", refinement_steps=None, similarity="mind"),
+        ),
+        ("syn@metric=mi", MethodSpec(name="syn@metric=mi", kind="syn", metric="mi")),
         ("autofuse-brain", MethodSpec(name="autofuse-brain", kind="model", model="autofuse-brain")),
         (
             "/data/runs/äußere 1/best.safetensors@refine=default,passes=2",
@@ -63,6 +68,10 @@ def test_a_method_is_read_as_it_is_written(text: str, expected: MethodSpec) -> N
         ("model-a@smoothness=nan", "0.1..10"),
         ("model-a@passes=5", "1..4"),
         ("model-a@strength=5", "strength"),
+        ("model-a@refine=3,similarity=ssim", "lncc, mse, mind"),
+        ("syn@metric=mind", "cc, mi"),
+        ("elastix@metric=mi", "elastix takes"),
+        ("affine@similarity=mind", "affine takes"),
         ("affine@refine=5", "refine"),
         ("syn@weights=a.safetensors", "weights"),
         ("refinement@passes=2", "passes"),

@@ -77,6 +77,8 @@ def test_images_reach_ants_in_their_own_geometry_and_the_alignment_as_a_file(
     assert ants.given["seed"] == 7
     assert ants.config._random_seed is None
     assert not {"mask", "moving_mask"} & ants.given.keys()
+    method_with(ants, monkeypatch, metric="mi").register(pair)
+    assert (ants.given["syn_metric"], ants.given["syn_sampling"]) == ("mattes", 32)
 
 
 def test_the_warp_comes_before_the_matrix_and_after_it_on_the_way_back(
