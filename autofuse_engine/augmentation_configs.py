@@ -73,12 +73,14 @@ class SynthesisConfig(Config):
     SynthMorph (Hoffmann et al., IEEE TMI 2021, arXiv 2004.10282) and SynthSeg (Billot et al., Medical Image Analysis
     2023, arXiv 2107.09559). A share ``probability`` of the pairs whose labels are known is synthesised: each label of
     each image gets a mean of its own in [0, 1] and a standard deviation up to ``sd``; then the image is blurred with up
-    to ``blur_vox``. ``background`` is the share of images whose background is not black. A share ``remapped`` of the
-    images is made from the measured image instead: its foreground goes through a random curve, so that one tissue looks
-    alike everywhere and details within a label stay, as between T1 and T2. In a share ``mixed`` of these pairs one
-    image stays as it was measured. A share ``shapes`` shows no patients, but ``shape_labels`` random shapes
-    bent by two random diffeomorphisms, ``shape_warp_vox`` being the standard deviation of their velocities. Bias field,
-    gamma, noise, slice thickness, rim and crop are those of the augmentation, which comes after.
+    to ``blur_vox``. In a share ``alike`` of the images labels that look alike in the measured image look alike in the
+    new one: their means go through a random curve, and then change by a tenth at most. ``background`` is the share of
+    images whose background is not black. A share ``remapped`` of the images is made from the measured image instead:
+    its foreground goes through a random curve, so that one tissue looks alike everywhere and details within a label
+    stay, as between T1 and T2. In a share ``mixed`` of these pairs one image stays as it was measured. A share
+    ``shapes`` shows no patients, but ``shape_labels`` random shapes bent by two random diffeomorphisms,
+    ``shape_warp_vox`` being the standard deviation of their velocities. Bias field, gamma, noise, slice thickness, rim
+    and crop are those of the augmentation, which comes after.
 
     The loss of these pairs compares labels (``losses.label_overlap``, which stages that learn the segmentation alone
     do without); with ``similarity`` the measured images too, where there are any.
@@ -88,6 +90,7 @@ class SynthesisConfig(Config):
     sd: float = 0.1
     blur_vox: float = 1.0
     background: float = 0.1
+    alike: float = 0.5
     remapped: float = 0.3
     mixed: float = 0.2
     shapes: float = 0.0
@@ -96,7 +99,7 @@ class SynthesisConfig(Config):
     similarity: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("probability", "sd", "background", "remapped", "mixed", "shapes"):
+        for name in ("probability", "sd", "alike", "background", "remapped", "mixed", "shapes"):
             number(self, name, 0.0, 1.0)
         number(self, "blur_vox", 0.0, 10.0)
         number(self, "shape_warp_vox", 0.0, 20.0)

@@ -15,10 +15,9 @@ from autofuse_engine.data.synthesis import (
     Contrast,
     Synthesis,
     draw_synthesis,
-    remap,
+    in_contrast,
     shape_maps,
     synthesise,
-    tissues_of,
 )
 from autofuse_engine.networks.segmentation import GivenClasses
 from autofuse_engine.training_configs import TrainingConfig
@@ -147,9 +146,7 @@ class PairMaker:
         def made(image: Tensor, classes: Tensor | None, contrast: Contrast | None) -> Tensor:
             if classes is None or contrast is None:
                 return image
-            if contrast.curve is not None:
-                return remap(image, contrast.curve)
-            return synthesise(classes if synthesis.shapes else tissues_of(classes, image, count), contrast)
+            return synthesise(classes, contrast) if synthesis.shapes else in_contrast(image, classes, contrast, count)
 
         contrasts = (synthesis.fixed, synthesis.moving)
         return [made(*one) for one in zip(clean, labels, contrasts, strict=True)]

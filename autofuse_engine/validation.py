@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autofuse_engine.data.synthesis import draw_contrast, synthesise, tissues_of
+from autofuse_engine.data.synthesis import draw_contrast, in_contrast
 from autofuse_engine.distributed import Processes
 from autofuse_engine.losses.similarity import local_ncc
 from autofuse_engine.metrics import dice_per_label, mean_of
@@ -121,17 +121,17 @@ class Validator:
     def _judge_synthesised(
         self, network: RegistrationNetwork, number: int, config: SynthesisConfig
     ) -> dict[str, float]:
-        """Dice with the moving image synthesised from its labels, in the contrast that belongs to the pair."""
+        """Dice with the moving image in the contrast that belongs to the pair, drawn as those of the training are."""
         fixed_index, moving_index = self._pairs[number]
         fixed_labels, moving_labels = (self._labels(index) for index in (fixed_index, moving_index))
         if fixed_labels is None or moving_labels is None:
             return {}
         count = len(self._table.label_values)
         rng = np.random.default_rng(seed_of("validation", number))
-        contrast = draw_contrast(config, count + 2, rng, measured=False)
-        tissues = torch.from_numpy(moving_labels)[None, None].to(self._processes.device)
+        contrast = draw_contrast(config, count + 2, rng)
+        labels = torch.from_numpy(moving_labels)[None, None].to(self._processes.device)
         with torch.no_grad():
-            moving = synthesise(tissues_of(tissues, self._image(moving_index), count), contrast)
+            moving = in_contrast(self._image(moving_index), labels, contrast, count)
             output, displacement = self._predicted(network, self._image(fixed_index), moving)
         dice = dice_per_label(fixed_labels, carried(moving_labels, displacement.cpu()))
         shared = set(np.unique(fixed_labels).tolist()) & set(np.unique(moving_labels).tolist()) - {0}

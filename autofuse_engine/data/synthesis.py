@@ -21,6 +21,7 @@ from autofuse_engine.spatial.smooth import smooth_image
 
 _SHAPE_NODE_DISTANCES_VOX = (8, 24)
 _CURVE_NODES = 6
+_OWN_SHARE = 0.2  # so labels of one tissue differ by a tenth from what the curve says, at most
 _FRAME = 3.0
 """How much the background of random shapes is favoured at the border of the image, in standard deviations."""
 
@@ -34,8 +35,10 @@ class Contrast:
         deviations: standard deviation of the voxels of each tissue.
         blur_vox: standard deviation of the Gaussian that mixes neighbours.
         seed: draws the voxels.
-        curve: new intensities of the measured image's foreground at equal steps from 0 to 1, which replace the above;
-            None for an image made from labels.
+        curve: new intensities of the measured image's foreground at equal steps from 0 to 1; None for an image that
+            owes nothing to the measured one.
+        keeps_details: with a curve, whether each voxel of the measured image goes through it, and nothing else of the
+            above counts; if not, the mean of each tissue does, and ``means`` add a tenth of their distance from 0.5.
     """
 
     means: NDArray[np.float32]
@@ -43,6 +46,7 @@ class Contrast:
     blur_vox: float
     seed: int
     curve: NDArray[np.float32] | None = None
+    keeps_details: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,9 +119,15 @@ def draw_contrast(
     if rng.random() >= config.background:
         means[0] = deviations[0] = 0
     blur, seed = config.blur_vox * float(rng.uniform()), int(rng.integers(2**62))
-    happens, curve = rng.random() < config.remapped, rng.uniform(0, 1, _CURVE_NODES).astype(np.float32)
+    remapped, curve = rng.random() < config.remapped, rng.uniform(0, 1, _CURVE_NODES).astype(np.float32)
+    curved = measured and (remapped or rng.random() < config.alike)
     return Contrast(
-        means=means, deviations=deviations, blur_vox=blur, seed=seed, curve=curve if measured and happens else None
+        means=means,
+        deviations=deviations,
+        blur_vox=blur,
+        seed=seed,
+        curve=curve if curved else None,
+        keeps_details=remapped,
     )
 
 
@@ -132,24 +142,59 @@ def tissues_of(labels: Tensor, image: Tensor, count: int) -> Tensor:
     return torch.where((labels == 0) & (image > 0), torch.full_like(labels, count + 1), labels)
 
 
-def synthesise(tissues: Tensor, contrast: Contrast) -> Tensor:
-    """An image ``(1, 1, D, H, W)``, float32 in [0, 1], of a map of tissues of that shape."""
+def in_contrast(image: Tensor, labels: Tensor, contrast: Contrast, count: int) -> Tensor:
+    """A measured image in another contrast, ``(1, 1, D, H, W)`` in [0, 1].
+
+    Args:
+        image: as it was measured, that shape, in [0, 1], above 0 in the foreground.
+        labels: of the image, that shape, classes 0 to ``count``.
+        contrast: of ``count + 2`` tissues.
+        count: number of labels.
+    """
+    if contrast.curve is not None and contrast.keeps_details:
+        return remap(image, contrast.curve)
+    return synthesise(tissues_of(labels, image, count), contrast, image)
+
+
+def synthesise(tissues: Tensor, contrast: Contrast, measured: Tensor | None = None) -> Tensor:
+    """An image ``(1, 1, D, H, W)``, float32 in [0, 1], of a map of tissues of that shape.
+
+    Args:
+        tissues: 0 is the background.
+        contrast: how each shows.
+        measured: the measured image, in [0, 1], for a contrast with a curve.
+    """
     device = tissues.device
     means, deviations = (torch.from_numpy(values).to(device) for values in (contrast.means, contrast.deviations))
     tissues = tissues.long()
+    if contrast.curve is not None and measured is not None:
+        means = _means_through_curve(tissues, measured, contrast.curve, means)
     generator = torch.Generator(device).manual_seed(contrast.seed)
     noise = torch.randn(tissues.shape, generator=generator, device=device)
     image = (means[tissues] + deviations[tissues] * noise).clamp(0, 1)
     return smooth_image(image, contrast.blur_vox) if contrast.blur_vox > 0 else image
 
 
+def _means_through_curve(tissues: Tensor, measured: Tensor, curve: NDArray[np.float32], means: Tensor) -> Tensor:
+    """New means: those of the measured image through the curve, and a little of the drawn ones; the background keeps
+    the drawn one."""
+    counts = torch.bincount(tissues.ravel(), minlength=len(means)).clamp(min=1)
+    known = torch.bincount(tissues.ravel(), measured.ravel().double(), minlength=len(means)) / counts
+    moved = _through(known.float(), curve) + _OWN_SHARE * (means - 0.5)
+    return torch.cat([means[:1], moved[1:].clamp(0, 1)])
+
+
 def remap(image: Tensor, curve: NDArray[np.float32]) -> Tensor:
     """The image ``(1, 1, D, H, W)`` in [0, 1] with its foreground (above 0) through a piecewise linear curve."""
-    nodes = torch.from_numpy(curve).to(image.device)
-    place = image.clamp(0, 1) * (len(curve) - 1)
+    return _through(image, curve) * (image > 0)
+
+
+def _through(values: Tensor, curve: NDArray[np.float32]) -> Tensor:
+    nodes = torch.from_numpy(curve).to(values.device)
+    place = values.clamp(0, 1) * (len(curve) - 1)
     lower = place.floor().clamp(max=len(curve) - 2)
     index = lower.long()
-    return torch.lerp(nodes[index], nodes[index + 1], place - lower) * (image > 0)
+    return torch.lerp(nodes[index], nodes[index + 1], place - lower)
 
 
 def shape_maps(shapes: RandomShapes, labels: int, shape: Shape, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from autofuse_engine.data.synthesis import (
     Contrast,
     Synthesis,
     draw_synthesis,
+    in_contrast,
     remap,
     shape_maps,
     synthesise,
@@ -117,8 +118,30 @@ def test_a_remapped_image_follows_its_curve_and_keeps_the_background() -> None:
     curve = np.array([0.9, 0.1, 0.6, 0.0, 0.4, 1.0], np.float32)
     expected = np.interp(image.numpy(), np.linspace(0, 1, 6), curve) * (image.numpy() > 0)
     np.testing.assert_allclose(remap(image, curve).numpy(), expected, atol=1e-5)
-    many = [drawn(seed, remapped=0.4, mixed=0.0) for seed in range(200)]
-    curves = [one.fixed.curve is not None for one in many if one is not None and one.fixed is not None]
-    assert abs(np.mean(curves) - 0.4) < 0.09
+    many = [drawn(seed, remapped=0.4, alike=0.5, mixed=0.0) for seed in range(400)]
+    made = [one.fixed for one in many if one is not None and one.fixed is not None]
+    assert abs(np.mean([one.curve is not None and one.keeps_details for one in made]) - 0.4) < 0.07
+    assert abs(np.mean([one.curve is not None and not one.keeps_details for one in made]) - 0.3) < 0.07
     shapes = [drawn(seed, remapped=1.0, shapes=1.0) for seed in range(5)]
     assert all(one is not None and one.moving is not None and one.moving.curve is None for one in shapes)
+
+
+def test_labels_that_look_alike_in_the_measured_image_look_alike_in_the_new_one() -> None:
+    measured = torch.tensor([0.0, 0.2, 0.62, 0.6])[blocks()]
+    measured = measured + 0.02 * torch.randn(measured.shape, generator=torch.Generator().manual_seed(0))
+    measured[:, :, :, :4] = 0  # half of the background shows nothing, the other half something without a label
+    measured[:, :, :, 4:8] = 0.4
+    means = np.array([0.0, 0.9, 0.1, 0.5, 0.5], np.float32)
+    curve = np.array([1.0, 0.9, 0.5, 0.2, 0.8, 0.0], np.float32)
+    contrast = Contrast(means=means, deviations=np.zeros(5, np.float32), blur_vox=0.0, seed=4, curve=curve,
+                        keeps_details=False)  # fmt: skip
+    image = in_contrast(measured, blocks(), contrast, 3)
+    tissues = tissues_of(blocks(), measured, 3)
+    for number, level in ((1, 0.2), (2, 0.62), (3, 0.6), (4, 0.4)):
+        values = image[tissues == number]
+        assert float(values.std()) < 1e-6, "details within a label are new"
+        expected = np.interp(level, np.linspace(0, 1, 6), curve) + 0.2 * (means[number] - 0.5)
+        assert abs(float(values[0]) - expected) < 0.01
+    assert (image[tissues == 0] == 0).all()
+    kept = in_contrast(measured, blocks(), Contrast(**{**vars(contrast), "keeps_details": True}), 3)
+    assert torch.equal(kept, remap(measured, curve))
