@@ -131,6 +131,10 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--label-weight", type=float, default=_DEFAULTS.label_weight, metavar="WEIGHT",
                        help="0..100; how much labels that a model sees in both images, or that guide, count in the "
                             "refinement; 0 for not at all (default: by the model's card, 2 if they guide)")  # fmt: skip
+    group.add_argument("--label-alignment", choices=("auto", "yes", "no"), default="auto",
+                       help="whether labels that a model sees improve the initial alignment; auto does so where they "
+                            "count in the refinement and the alignment was searched for, yes with a matrix too "
+                            "(default: auto)")  # fmt: skip
     group.add_argument("--smoothness", type=float, default=_DEFAULTS.smoothness, metavar="FACTOR",
                        help="0.1..10; above 1 the refinement stays smoother, below 1 it follows more closely "
                             f"(default: {_DEFAULTS.smoothness:g})")  # fmt: skip

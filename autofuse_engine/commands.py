@@ -117,6 +117,7 @@ def config_of(options: argparse.Namespace) -> RegistrationConfig:
         "similarity": options.similarity,
         "refinement_steps": options.refine,
         "label_weight": options.label_weight,
+        "label_alignment": {"auto": None, "yes": True, "no": False}[options.label_alignment],
         "smoothness": options.smoothness,
         "spacing_mm": options.spacing,
         "samples": options.samples,

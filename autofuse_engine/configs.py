@@ -224,7 +224,9 @@ class RegistrationConfig(Config):
     often the model looks at the pair, 1 to 4: from the second time on at the moving image as it was warped so far;
     without a model there is nothing to repeat. ``label_weight`` says how much it counts in the refinement that labels
     of both images lie on each other, 0 leaves them out; None means as much as the model's card says for those that it
-    predicts, and 2 for those that guide.
+    predicts, and 2 for those that guide. ``label_alignment`` says whether labels that the model sees in both images
+    improve the initial alignment before anything else: None does so where they count in the refinement and the
+    alignment was searched for (``"rigid"``, ``"affine"``) without masks, True also where a matrix was given.
     """
 
     model: str = AUTOMATIC_MODEL
@@ -240,9 +242,13 @@ class RegistrationConfig(Config):
     seed: int = 0
     passes: int = 1
     label_weight: float | None = None
+    label_alignment: bool | None = None
 
     def __post_init__(self) -> None:
         weight = self.label_weight
+        _require(
+            self.label_alignment in (None, True, False), "label_alignment is true, false or null", self.label_alignment
+        )
         _require(weight is None or 0 <= weight <= 100, "label_weight is 0..100", weight)
         _require(self.initial in INITIAL_ALIGNMENTS, f"initial is one of {', '.join(INITIAL_ALIGNMENTS)}", self.initial)
         _require(self.similarity in SIMILARITIES, f"similarity is one of {', '.join(SIMILARITIES)}", self.similarity)

@@ -23,6 +23,7 @@ options of a method, as in --method brain@refine=default,as=brain-refined:
   refine=STEPS|default   optimisation after the network (default: none)
   similarity=lncc|mse|mind   of that; mind for different modalities (default: lncc)
   labels=WEIGHT          0..100, of the model's own labels in that; 0 leaves them out (default: by its card)
+  align=yes|no           whether those labels improve the shared alignment first (default: yes)
   smoothness=FACTOR      0.1..10, as in 'autofuse register'
   passes=N               how often the network runs, 1..4
   metric=cc|mi           of syn: cross correlation, or mutual information for different modalities (default: cc)

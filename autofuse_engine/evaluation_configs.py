@@ -20,15 +20,15 @@ PEER_KINDS: tuple[MethodKind, ...] = ("syn", "elastix", "voxelmorph")
 """Methods of other packages, which have to be installed for them."""
 _OPTIONS: Mapping[MethodKind, tuple[str, ...]] = {
     "refinement": ("refine", "similarity", "smoothness", "as"),
-    "model": ("refine", "similarity", "labels", "smoothness", "passes", "as"),
+    "model": ("refine", "similarity", "labels", "align", "smoothness", "passes", "as"),
     "syn": ("metric", "refine", "similarity", "smoothness", "as"),
     "elastix": ("refine", "similarity", "smoothness", "as"),
     "voxelmorph": ("weights", "refine", "similarity", "smoothness", "as"),
 }
 _GRAMMAR = re.compile(r"(?P<name>.+?)(?:@(?P<options>[A-Za-z_]+=.*))?", re.DOTALL)
 _CURE = (
-    "Write NAME or NAME@key=value,key=value with the keys refine, similarity, labels, smoothness, passes, metric, "
-    "weights and as."
+    "Write NAME or NAME@key=value,key=value with the keys refine, similarity, labels, align, smoothness, passes, "
+    "metric, weights and as."
 )
 METRICS = ("cc", "mi")
 """Of SyN: cross correlation, or mutual information for images of different modalities."""
@@ -42,7 +42,8 @@ class MethodSpec(Config):
     the path of a ``.safetensors`` file; of ``voxelmorph`` the path of its weights. ``refinement_steps`` counts at each
     level: 0 means the network or the peer alone, None the default of the kind. ``smoothness`` is that of
     :class:`RegistrationConfig`, as are ``label_weight`` and ``similarity``, which the refinement maximises; ``passes``
-    is the number of the network's forward passes. ``metric`` is SyN's own (:data:`METRICS`).
+    is the number of the network's forward passes. ``metric`` is SyN's own (:data:`METRICS`). ``label_alignment`` False
+    keeps a model whose labels guide its refinement from improving the shared alignment by them.
     """
 
     name: str
@@ -54,6 +55,7 @@ class MethodSpec(Config):
     label_weight: float | None = None
     similarity: Similarity = "lncc"
     metric: str = "cc"
+    label_alignment: bool = True
 
     def __post_init__(self) -> None:
         weight = self.label_weight
@@ -149,6 +151,7 @@ def parse_method(text: str) -> MethodSpec:
             passes=int(_number(options, "passes", 1, whole=True)),
             similarity=options.get("similarity", "lncc"),  # pyright: ignore[reportArgumentType] # checked there
             metric=options.get("metric", "cc"),
+            label_alignment=_yes(options, "align"),
         )
     except ValueError as error:
         raise _invalid(text, str(error)) from error
@@ -200,6 +203,12 @@ def _number(options: Mapping[str, str], key: str, default: float, *, whole: bool
         return int(options[key]) if whole else float(options[key])
     except ValueError as error:
         raise ValueError(f"{key} is a {'whole ' * whole}number, received {options[key]!r}") from error
+
+
+def _yes(options: Mapping[str, str], key: str) -> bool:
+    value = options.get(key, "yes")
+    _require(value in ("yes", "no"), f"{key} is yes or no", value)
+    return value == "yes"
 
 
 def _stem(text: str) -> str:

@@ -131,6 +131,7 @@ class RegisterMethod:
                 "similarity": spec.similarity,
                 "smoothness": spec.smoothness,
                 "label_weight": spec.label_weight,
+                "label_alignment": spec.label_alignment,
                 "device": self._context.device,
                 "seed": self._context.seed,
                 **more,

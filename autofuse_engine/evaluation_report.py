@@ -120,7 +120,7 @@ def smoothness_families(specs: Sequence[MethodSpec]) -> list[tuple[str, dict[str
     """Methods that differ in their smoothness only: a title, and the smoothness by the method's name."""
     groups: dict[tuple[Any, ...], list[MethodSpec]] = {}
     for spec in specs:
-        changes = (spec.label_weight, spec.passes, spec.similarity, spec.metric)
+        changes = (spec.label_weight, spec.passes, spec.similarity, spec.metric, spec.label_alignment)
         key = (spec.kind, spec.model, spec.refinement_steps, *changes)
         groups.setdefault(key, []).append(spec)
     found = []
@@ -166,6 +166,8 @@ def _title(spec: MethodSpec) -> str:
         parts.append(f"metric {spec.metric}")
     if spec.label_weight is not None:
         parts.append(f"label weight {spec.label_weight:g}")
+    if not spec.label_alignment:
+        parts.append("not aligned by labels")
     if spec.passes != 1:
         parts.append(f"{spec.passes} passes")
     return ", ".join(parts)

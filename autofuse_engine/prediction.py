@@ -169,6 +169,7 @@ def predict_labels(
     moving: Tensor,
     *,
     keeps_probabilities: bool = False,
+    known: Prediction | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> Prediction:
     """What a model makes of both images whose field was not trained: each is segmented alone, the velocity is zero.
@@ -178,27 +179,32 @@ def predict_labels(
         fixed: ``(1, 1, D, H, W)``, intensities in [0, 1]; sides are multiples of the network's.
         moving: same shape, initially aligned.
         keeps_probabilities: whether the prediction holds those of the classes.
+        known: an earlier answer of this function, made with the same fixed image, which is not asked for again.
         between: called before every part of the network; may raise to stop.
 
     Raises:
         ValueError: if the network does not segment.
     """
     dtype = torch.bfloat16 if model.precision == "bfloat16" else torch.float32
-    classes, probabilities = [], []
-    with torch.inference_mode(), _asking(model.network, between):
-        for image in (fixed, moving):
+
+    def segmented(image: Tensor) -> tuple[Tensor, Tensor | None]:
+        with torch.inference_mode(), _asking(model.network, between):
             scores = model.network.segment(image.to(model.device, dtype))
-            classes.append(scores[0].argmax(dim=0).to(torch.uint8))
-            probabilities.append(torch.softmax(scores.float(), dim=1) if keeps_probabilities else None)
+            classes = scores[0].argmax(dim=0).to(torch.uint8)
+            probabilities = torch.softmax(scores.float(), dim=1) if keeps_probabilities else None
+        # clones can be used outside of the inference mode
+        return classes.clone(), None if probabilities is None else probabilities.clone()
+
+    of_fixed = segmented(fixed) if known is None else (known.fixed_classes, known.fixed_probabilities)
+    of_moving = segmented(moving)
     return Prediction(
         velocity_vox=torch.zeros(1, 3, *fixed.shape[2:], device=model.device),
         samples_vox=(),
         gate_means=[],
-        fixed_classes=classes[0],
-        moving_classes=classes[1],
-        # clones can be used outside of the inference mode
-        fixed_probabilities=None if probabilities[0] is None else probabilities[0].clone(),
-        moving_probabilities=None if probabilities[1] is None else probabilities[1].clone(),
+        fixed_classes=of_fixed[0],
+        moving_classes=of_moving[0],
+        fixed_probabilities=of_fixed[1],
+        moving_probabilities=of_moving[1],
     )
 
 

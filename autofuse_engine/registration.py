@@ -33,7 +33,7 @@ from autofuse_engine.memory_ladder import search_with_less_and_less_memory
 from autofuse_engine.model_choice import settle_model
 from autofuse_engine.prediction import ModelCache
 from autofuse_engine.search import Search
-from autofuse_engine.search_records import PairImages
+from autofuse_engine.search_records import Found, PairImages
 from autofuse_engine.segmentation_output import segmentations
 
 __all__ = ["Guidance", "ModelCache", "RegistrationResult", "register"]
@@ -144,6 +144,14 @@ def _unclear(text: str) -> InputError:
     return InputError("initial-transform-unclear", text, hint)
 
 
+def _label_alignment(found: Found) -> dict[str, Any] | None:
+    """How much better labels lie on each other under the alignment that they improved; None where they did not."""
+    aligned = found.label_alignment
+    if aligned is None:
+        return None
+    return {"labels": aligned.labels, "disagreement_before": aligned.before, "disagreement_after": aligned.after}
+
+
 def _place(grid: Grid) -> dict[str, Any]:
     return {"shape": list(grid.shape), "spacing_mm": grid.spacing_mm.tolist()}
 
@@ -206,7 +214,6 @@ class _Run:
             reset_peak(device)
         with self._stage("initial alignment"):
             start = self._start(inputs)
-            matrix = start.matrix_ras
         images = PairImages(
             fixed=inputs.fixed,
             moving=inputs.moving,
@@ -223,6 +230,8 @@ class _Run:
             ),
             self.tell,
         )
+        start = found.start
+        matrix = start.matrix_ras
         with self._stage("integration"):
             deformation = None
             if found.velocity_vox is not None:
@@ -284,6 +293,7 @@ class _Run:
                 "model_grid": None if found.model_name == NO_MODEL else _place(found.model_grid),
                 "initial_matrix_ras": matrix.tolist(),
                 "initial_deformation": start.deformation is not None,
+                "label_alignment": _label_alignment(found),
                 "warnings": self.warnings,
                 "model_choice": model_choice,
                 "provenance": self._provenance(inputs, device, found.model_name, found.model_sha256),

@@ -24,13 +24,14 @@ from autofuse_engine.data.preprocessing import (
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.events import Report, Warning
 from autofuse_engine.guiding_labels import guiding_labels
+from autofuse_engine.label_alignment import LabelAlignment, align_labels
 from autofuse_engine.memory import free_memory_bytes
 from autofuse_engine.model_card import Preprocessing
 from autofuse_engine.passes import Passes, given_after, moving_after, predict_in_passes
 from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict, predict_labels
 from autofuse_engine.refinement import LevelReport, RefinementPair, refine
 from autofuse_engine.search_records import Attempt, Found, PairImages
-from autofuse_engine.spatial.grid import voxel_map
+from autofuse_engine.spatial.grid import IJK_FROM_KJI, voxel_map
 from autofuse_engine.spatial.resample import resample
 from autofuse_engine.spatial.smooth import smooth, smooth_image
 
@@ -93,7 +94,7 @@ class Search:
         passes: Passes | None = None
         fields = CarriedFields()
         levels: tuple[LevelReport, ...] = ()
-        labels = 0
+        labels, aligned = 0, None
         if steps > 0:
             grid = self._finer_grid(images.fixed, model_grid)
         if not self._has_field and images.start.deformation is not None:
@@ -104,7 +105,12 @@ class Search:
             pair = self._pair(images, model_grid)
             if self.model is not None:
                 with self.stage("network"):
-                    passes = self._predict(self.model, pair, images, model_grid)
+                    known = None
+                    if self._aligns_by_labels(images):
+                        known = self._known_labels(self.model, pair)
+                        images, aligned = self._aligned_by_labels(known, images, model_grid)
+                        pair = replace(pair, moving_from_fixed_vox=_moving_map(images, model_grid))
+                    passes = self._predict(self.model, pair, images, model_grid, known, moved=aligned is not None)
                     fields = CarriedFields.of(passes) if self._has_field else fields
             if steps > 0:
                 with self.stage("refinement"), torch.inference_mode(False):
@@ -125,6 +131,8 @@ class Search:
         card = None if self.model is None else self.model.card
         first = None if passes is None else passes.first
         return Found(
+            start=images.start,
+            label_alignment=aligned,
             velocity_vox=fields.velocity_vox,
             grid=grid,
             model_grid=model_grid,
@@ -226,7 +234,7 @@ class Search:
         images = images.in_canonical_order()
         limits = (prepared.intensity_percentiles, prepared.intensity_window)
         fixed_map = voxel_map(grid.ras_from_ijk, images.fixed.ras_from_ijk)
-        moving_map = voxel_map(grid.ras_from_ijk, images.moving.ras_from_ijk, images.moving_from_fixed_ras)
+        moving_map = _moving_map(images, grid)
         moving_ratio = grid.spacing_mm.mean() / images.moving.spacing_mm[::-1]
         between, prepared_images = self.between, []
         for volume in (images.fixed, images.moving):
@@ -272,18 +280,64 @@ class Search:
         guidance, predicted = images.guidance, passes is not None and self._weight_of_predicted > 0
         if not predicted and (guidance is None or self._weight_of_given == 0):
             return None
+        first = passes.first if passes is not None and predicted else None
+        return self._labels_of(first, images, grid, model_grid)
+
+    def _labels_of(
+        self, known: Prediction | None, images: PairImages, grid: Grid, model_grid: Grid
+    ) -> tuple[Tensor, Tensor] | None:
+        guidance = images.guidance
         given = None if guidance is None else guidance.on_grid(grid, images.moving_from_fixed_ras)
         of_model = guidance is None or guidance.of_model
-        first = passes.first if passes is not None and predicted else None
-        return guiding_labels(first, given, grid, model_grid, of_model=of_model, between=self.between)
+        return guiding_labels(known, given, grid, model_grid, of_model=of_model, between=self.between)
 
-    def _predict(self, model: ReadyModel, pair: RefinementPair, images: PairImages, grid: Grid) -> Passes:
+    def _aligns_by_labels(self, images: PairImages) -> bool:
+        wanted, start = self.config.label_alignment, images.start
+        if wanted is False or self._weight_of_predicted == 0 or start.deformation is not None:
+            return False
+        if images.fixed_mask is not None or images.moving_mask is not None:
+            return False
+        return wanted is True or self.config.initial in ("rigid", "affine")
+
+    def _known_labels(self, model: ReadyModel, pair: RefinementPair, known: Prediction | None = None) -> Prediction:
         aligned = resample(pair.moving, pair.moving_from_fixed_vox, tuple(pair.fixed.shape[2:]))
+        kept = self._weight_of_predicted > 0
+        return predict_labels(model, pair.fixed, aligned, keeps_probabilities=kept, known=known, between=self.between)
+
+    def _aligned_by_labels(
+        self, known: Prediction, images: PairImages, grid: Grid
+    ) -> tuple[PairImages, LabelAlignment | None]:
+        """The pair with a better initial alignment, where the labels know one."""
+        labels = self._labels_of(known, images, grid, grid)
+        if labels is None:
+            return images, None
+        kind = "rigid" if self.config.initial == "rigid" else "affine"
+        with torch.inference_mode(False):
+            found = align_labels(*labels, grid.spacing_mm, kind, between=self.between)
+        if found is None:
+            return images, None
+        ijk = IJK_FROM_KJI @ found.matrix_vox @ IJK_FROM_KJI
+        ras = grid.ras_from_ijk @ ijk @ np.linalg.inv(grid.ras_from_ijk)
+        start = replace(images.start, matrix_ras=images.start.matrix_ras @ ras)
+        return replace(images, start=start), found
+
+    def _predict(
+        self,
+        model: ReadyModel,
+        pair: RefinementPair,
+        images: PairImages,
+        grid: Grid,
+        known: Prediction | None,
+        *,
+        moved: bool,
+    ) -> Passes:
+        """``known`` has the labels, where they were asked for before; ``moved`` says that the alignment is another
+        one since."""
         config, guidance = self.config, images.guidance
         if not self._has_field:
-            kept = self._weight_of_predicted > 0
-            known = predict_labels(model, pair.fixed, aligned, keeps_probabilities=kept, between=self.between)
+            known = self._known_labels(model, pair, known) if known is None or moved else known
             return Passes(first=known, last=known, following=(), following_vox=None, lengths_mm=())
+        aligned = resample(pair.moving, pair.moving_from_fixed_vox, tuple(pair.fixed.shape[2:]))
         given = None
         if guidance is not None and guidance.of_model:
             given = guidance.on_grid(grid, images.moving_from_fixed_ras)
@@ -311,6 +365,12 @@ class Search:
         if before is not None and model.card.network.classes:
             return replace(passes, first=look(None))  # classes of the moving image lie where that was aligned
         return passes
+
+
+def _moving_map(images: PairImages, grid: Grid) -> NDArray[np.float64]:
+    """From voxels of the grid to those of the moving image in canonical order, through the initial alignment."""
+    moving = images.in_canonical_order().moving
+    return voxel_map(grid.ras_from_ijk, moving.ras_from_ijk, images.moving_from_fixed_ras)
 
 
 def _tensor(array: NDArray, device: torch.device) -> Tensor:

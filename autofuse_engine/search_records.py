@@ -13,6 +13,7 @@ from autofuse_engine.data.preprocessing import Grid, axes_towards
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.guidance import Guidance
 from autofuse_engine.initial_transform import InitialTransform
+from autofuse_engine.label_alignment import LabelAlignment
 from autofuse_engine.networks.build import Precision
 from autofuse_engine.refinement import LevelReport
 from autofuse_engine.spatial.parts import Part
@@ -77,9 +78,11 @@ class Found:
     ``moving_classes``, ``(D, H, W)``, uint8, where the model segments: the fixed image, and the moving image under the
     initial alignment; and ``regularity_weight``, ``(1, 1, D, H, W)``, from a model that learns it. ``steps`` of the
     refinement were allowed at each level (by default fewer at the finest), and ``labels`` guided it. ``passes_mm`` has
-    the mean length of each pass's displacement where there were several.
+    the mean length of each pass's displacement where there were several. ``start`` is that of the pair, or what the
+    labels of a model made of its matrix (``label_alignment``).
     """
 
+    start: InitialTransform
     velocity_vox: Tensor | None
     grid: Grid
     model_grid: Grid
@@ -95,3 +98,4 @@ class Found:
     following: tuple[Part, ...] = ()
     regularity_weight: Tensor | None = None
     passes_mm: tuple[float, ...] = ()
+    label_alignment: LabelAlignment | None = None

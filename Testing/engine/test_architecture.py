@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "guidance",
         "guiding_labels",
         "initial_transform",
+        "label_alignment",
         "label_trial",
         "carried_fields",
         "passes",

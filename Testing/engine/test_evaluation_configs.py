@@ -28,6 +28,7 @@ from autofuse_engine.evaluation_configs import EvaluationConfig, MethodSpec, par
             MethodSpec(name="r", kind="refinement", refinement_steps=None, similarity="mind"),
         ),
         ("syn@metric=mi", MethodSpec(name="syn@metric=mi", kind="syn", metric="mi")),
+        ("a@align=no", MethodSpec(name="a@align=no", kind="model", model="a", label_alignment=False)),
         ("autofuse-brain", MethodSpec(name="autofuse-brain", kind="model", model="autofuse-brain")),
         (
             "/data/runs/äußere 1/best.safetensors@refine=default,passes=2",
@@ -70,6 +71,7 @@ def test_a_method_is_read_as_it_is_written(text: str, expected: MethodSpec) -> N
         ("model-a@strength=5", "strength"),
         ("model-a@refine=3,similarity=ssim", "lncc, mse, mind"),
         ("syn@metric=mind", "cc, mi"),
+        ("model-a@align=never", "yes or no"),
         ("elastix@metric=mi", "elastix takes"),
         ("affine@similarity=mind", "affine takes"),
         ("affine@refine=5", "refine"),

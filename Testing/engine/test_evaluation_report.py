@@ -81,6 +81,7 @@ def test_other_differences_make_other_families() -> None:
 
     assert not smoothness_families([spec("a", smoothness=2.0), spec("b", passes=2), spec("c", refinement_steps=5)])
     assert not smoothness_families([spec("a", smoothness=2.0), spec("b", similarity="mind")])
+    assert not smoothness_families([spec("a", smoothness=2.0), spec("b", label_alignment=False)])
 
 
 def test_the_folder_of_no_evaluation_is_refused(tmp_path: Path) -> None:

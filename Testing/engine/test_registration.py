@@ -16,6 +16,7 @@ from autofuse_engine.data.transform_files import read_transform, write_transform
 from autofuse_engine.data.volume import AxisOrder, Volume, map_points
 from autofuse_engine.errors import AutoFuseError, CancelledError, DeviceError
 from autofuse_engine.events import Event, Progress, Warning
+from autofuse_engine.initial_transform import InitialTransform
 from autofuse_engine.memory_ladder import search_with_less_and_less_memory
 from autofuse_engine.model_card import ModelCard, Preprocessing
 from autofuse_engine.networks import lean
@@ -281,6 +282,7 @@ def test_memory_is_tried_from_plenty_to_little_and_every_step_is_announced() -> 
         if attempt.coarser < 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB")
         return Found(
+            start=InitialTransform(matrix_ras=np.eye(4)),
             velocity_vox=None,
             grid=None,
             model_grid=None,

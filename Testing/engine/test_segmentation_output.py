@@ -16,6 +16,7 @@ from autofuse_engine.data.files import to_sitk
 from autofuse_engine.data.preprocessing import Grid
 from autofuse_engine.data.synthetic import make_pair
 from autofuse_engine.data.volume import Volume, map_points
+from autofuse_engine.initial_transform import InitialTransform
 from autofuse_engine.job_files import save_result
 from autofuse_engine.model_card import ModelCard, Preprocessing
 from autofuse_engine.networks.build import build_network
@@ -51,6 +52,7 @@ def test_classes_of_the_working_grid_land_where_the_images_show_them() -> None:
     moving_from_fixed[:3, 3] = [4.0, -3.0, 6.0]
     classes = torch.from_numpy(ball(points_of(work)))  # both images look alike under the initial alignment
     found = Found(
+        start=InitialTransform(matrix_ras=np.eye(4)),
         velocity_vox=None,
         grid=Grid(shape=(8, 8, 8), ras_from_ijk=np.eye(4)),  # of the refinement, without influence
         model_grid=Grid(shape=work.shape, ras_from_ijk=work.ras_from_ijk),
