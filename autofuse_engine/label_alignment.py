@@ -20,6 +20,8 @@ from torch import Tensor
 from autofuse_engine.adam import Adam
 from autofuse_engine.refinement_labels import LabelDisagreement, memberships
 from autofuse_engine.spatial.grid import voxel_grid
+from autofuse_engine.spatial.smooth import shrink
+from autofuse_engine.spatial.warp import warp
 
 LEAST_LABELS = 6
 """Fewer shared labels leave an affine matrix too free."""
@@ -54,6 +56,7 @@ def align_labels(
     spacing_mm: NDArray[np.float64],
     kind: Literal["rigid", "affine"],
     *,
+    moving_inside: Tensor | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> LabelAlignment | None:
     """Find the matrix under which the labels agree best, from where they lie.
@@ -63,6 +66,8 @@ def align_labels(
         moving_labels: same grid: those of the moving image under the alignment so far.
         spacing_mm: ``(3,)``, of the grid along i, j, k.
         kind: what the matrix may do.
+        moving_inside: ``(1, 1, D, H, W)``, 1 where the moving image shows something, else 0; None means everywhere.
+            Labels that its border cuts say nothing of what lies beyond.
         between: called between steps; may raise to stop.
 
     Returns:
@@ -76,14 +81,22 @@ def align_labels(
     before = after = 0.0
     for factor in _factors(tuple(fixed_labels.shape[2:]), float(sides.mean())):
         disagreement = LabelDisagreement(members, factor, between=between)
+        shown = None if moving_inside is None else shrink(moving_inside, factor)
+
+        def disagree(
+            displacement_vox: Tensor, measure: LabelDisagreement = disagreement, shown: Tensor | None = shown
+        ) -> Tensor:
+            weight = None if shown is None else warp(shown, displacement_vox.detach())
+            return measure(displacement_vox, weight)
+
         optimiser = Adam(motion.values, _BETAS)
         for step in range(_STEPS):
             between()
-            disagreement(motion.displacement_vox(factor), None).backward()
+            disagree(motion.displacement_vox(factor)).backward()
             optimiser.step(_FIRST_STEP_VOX * factor * float(sides.mean()) * (1 - step / _STEPS))
         with torch.no_grad():
-            after = float(disagreement(motion.displacement_vox(factor), None))
-            before = float(disagreement(torch.zeros_like(motion.displacement_vox(factor)), None))
+            after = float(disagree(motion.displacement_vox(factor)))
+            before = float(disagree(torch.zeros_like(motion.displacement_vox(factor))))
     if not after < before * (1 - _LEAST_GAIN):
         return None
     return LabelAlignment(matrix_vox=motion.matrix_vox(), labels=members.labels, before=before, after=after)

@@ -31,8 +31,8 @@ from autofuse_engine.passes import Passes, given_after, moving_after, predict_in
 from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict, predict_labels
 from autofuse_engine.refinement import LevelReport, RefinementPair, refine
 from autofuse_engine.search_records import Attempt, Found, PairImages
-from autofuse_engine.spatial.grid import IJK_FROM_KJI, voxel_map
-from autofuse_engine.spatial.resample import resample
+from autofuse_engine.spatial.grid import IJK_FROM_KJI, apply_matrix, voxel_grid, voxel_map
+from autofuse_engine.spatial.resample import inside, resample
 from autofuse_engine.spatial.smooth import smooth, smooth_image
 
 STEPS_WITHOUT_MODEL = 40
@@ -108,7 +108,7 @@ class Search:
                     known = None
                     if self._aligns_by_labels(images):
                         known = self._known_labels(self.model, pair)
-                        images, aligned = self._aligned_by_labels(known, images, model_grid)
+                        images, aligned = self._aligned_by_labels(known, pair, images, model_grid)
                         pair = replace(pair, moving_from_fixed_vox=_moving_map(images, model_grid))
                     passes = self._predict(self.model, pair, images, model_grid, known, moved=aligned is not None)
                     fields = CarriedFields.of(passes) if self._has_field else fields
@@ -305,7 +305,7 @@ class Search:
         return predict_labels(model, pair.fixed, aligned, keeps_probabilities=kept, known=known, between=self.between)
 
     def _aligned_by_labels(
-        self, known: Prediction, images: PairImages, grid: Grid
+        self, known: Prediction, pair: RefinementPair, images: PairImages, grid: Grid
     ) -> tuple[PairImages, LabelAlignment | None]:
         """The pair with a better initial alignment, where the labels know one."""
         labels = self._labels_of(known, images, grid, grid)
@@ -313,7 +313,9 @@ class Search:
             return images, None
         kind = "rigid" if self.config.initial == "rigid" else "affine"
         with torch.inference_mode(False):
-            found = align_labels(*labels, grid.spacing_mm, kind, between=self.between)
+            places = apply_matrix(pair.moving_from_fixed_vox, voxel_grid(grid.shape, pair.moving.device))
+            shown = inside(places, tuple(pair.moving.shape[2:])).float()
+            found = align_labels(*labels, grid.spacing_mm, kind, moving_inside=shown, between=self.between)
         if found is None:
             return images, None
         ijk = IJK_FROM_KJI @ found.matrix_vox @ IJK_FROM_KJI
