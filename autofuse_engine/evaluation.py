@@ -26,6 +26,7 @@ from autofuse_engine.evaluation_ours import MethodContext, our_method
 from autofuse_engine.evaluation_refined import RememberedPeer, refined_or_alone
 from autofuse_engine.evaluation_rows import PairRow, append_row, read_rows, write_csv
 from autofuse_engine.events import Event, Metric, Progress, Report, Warning, silent
+from autofuse_engine.lent_labels import STAGE as LABELS_STAGE
 from autofuse_engine.prediction import ModelCache
 
 MakePeer = Callable[[MethodSpec], Method]
@@ -129,7 +130,7 @@ class _Evaluation:
             if words not in self._told or event.code == "less-memory":
                 self._told.add(words)
                 self._report(event)
-        elif not isinstance(event, Metric):
+        elif not isinstance(event, Metric) or event.stage == LABELS_STAGE:
             self._report(event)
 
     def _lacks(self, key: tuple[str, str, str]) -> bool:

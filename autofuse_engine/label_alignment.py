@@ -40,12 +40,14 @@ class LabelAlignment:
     Attributes:
         matrix_vox: 4x4, tensor axis order: takes voxels of the grid to where the moving labels are to be looked up.
         labels: how many both images have.
+        gained: whether they disagree less under the matrix, by a percent at least.
         before: disagreement as the labels were given, 0 where all lie on each other (:class:`LabelDisagreement`).
         after: the same under the matrix.
     """
 
     matrix_vox: NDArray[np.float64]
     labels: int
+    gained: bool
     before: float
     after: float
 
@@ -71,7 +73,7 @@ def align_labels(
         between: called between steps; may raise to stop.
 
     Returns:
-        None where too few labels are shared (:data:`LEAST_LABELS`), or where nothing is gained.
+        None where too few labels are shared (:data:`LEAST_LABELS`).
     """
     members = memberships(fixed_labels, moving_labels)
     if members is None or members.labels < LEAST_LABELS:
@@ -97,9 +99,10 @@ def align_labels(
         with torch.no_grad():
             after = float(disagree(motion.displacement_vox(factor)))
             before = float(disagree(torch.zeros_like(motion.displacement_vox(factor))))
-    if not after < before * (1 - _LEAST_GAIN):
-        return None
-    return LabelAlignment(matrix_vox=motion.matrix_vox(), labels=members.labels, before=before, after=after)
+    gained = after < before * (1 - _LEAST_GAIN)
+    return LabelAlignment(
+        matrix_vox=motion.matrix_vox(), labels=members.labels, gained=gained, before=before, after=after
+    )
 
 
 def _factors(shape: tuple[int, ...], spacing_mm: float) -> tuple[int, ...]:

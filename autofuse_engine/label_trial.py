@@ -14,7 +14,7 @@ from autofuse_engine.errors import AutoFuseError, CancelledError
 from autofuse_engine.evaluation import evaluate
 from autofuse_engine.evaluation_configs import EvaluationConfig, MethodSpec
 from autofuse_engine.evaluation_rows import PairRow
-from autofuse_engine.events import Progress, Report, Warning, silent
+from autofuse_engine.events import Metric, Progress, Report, Warning, silent
 
 WEIGHTS = (0.0, 0.5, RefinementConfig().labels)
 MOST_PAIRS = 4
@@ -26,10 +26,12 @@ STAGE = "label trial"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTrial:
-    """Mean Dice of the refined model over the pairs, by how much its labels count (:data:`WEIGHTS`)."""
+    """Mean Dice of the refined model over the pairs, by how much its labels count (:data:`WEIGHTS`), and how far labels
+    of both images disagree in the mean; None where there are too few to tell."""
 
     dice: dict[float, float]
     pairs: int
+    disagreement: float | None = None
 
     @property
     def weight(self) -> float:
@@ -38,8 +40,10 @@ class LabelTrial:
         return best if self.dice[best] >= self.dice[0.0] + _LEAST_GAIN else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """For the card: ``pairs``, and ``dice`` by weight."""
-        return {"pairs": self.pairs, "dice": {f"{weight:g}": round(value, 4) for weight, value in self.dice.items()}}
+        """For the card: ``pairs``, ``dice`` by weight, and ``disagreement``."""
+        dice = {f"{weight:g}": round(value, 4) for weight, value in self.dice.items()}
+        told = {} if self.disagreement is None else {"disagreement": round(self.disagreement, 4)}
+        return {"pairs": self.pairs, "dice": dice, **told}
 
 
 def try_labels(
@@ -68,11 +72,14 @@ def try_labels(
         CancelledError: if ``cancelled`` says so.
     """
     started, rows, count = clock(), [], 0
+    disagreements: list[float] = []
 
     def tell(event: object) -> None:
         if isinstance(event, Progress):
             fraction = (count - 1 + event.fraction) / MOST_PAIRS
             report(Progress(stage=STAGE, fraction=fraction, text=f"pair {count}"))
+        elif isinstance(event, Metric):
+            disagreements.append(event.values["disagreement"])
 
     with tempfile.TemporaryDirectory(prefix="autofuse-trial-", ignore_cleanup_errors=True) as folder:
         try:
@@ -90,7 +97,9 @@ def try_labels(
                 if len(found) == len(rows):  # there are no more pairs
                     break
                 rows = found
-            trial, reason = _trial(rows), next((row.error for row in rows if row.error), "no pair came to a figure.")
+            disagreement = sum(disagreements) / len(disagreements) if disagreements else None
+            trial = _trial(rows, disagreement)
+            reason = next((row.error for row in rows if row.error), "no pair came to a figure.")
         except CancelledError:
             raise
         except AutoFuseError as error:
@@ -108,7 +117,7 @@ def _methods(weights: Path) -> tuple[MethodSpec, ...]:
     )
 
 
-def _trial(rows: list[PairRow]) -> LabelTrial | None:
+def _trial(rows: list[PairRow], disagreement: float | None) -> LabelTrial | None:
     """Means over the pairs on which every weight came to a figure."""
     values: dict[tuple[str, str], dict[float, float]] = {}
     for row in rows:
@@ -118,5 +127,7 @@ def _trial(rows: list[PairRow]) -> LabelTrial | None:
     if not complete:
         return None
     return LabelTrial(
-        dice={weight: sum(one[weight] for one in complete) / len(complete) for weight in WEIGHTS}, pairs=len(complete)
+        dice={weight: sum(one[weight] for one in complete) / len(complete) for weight in WEIGHTS},
+        pairs=len(complete),
+        disagreement=disagreement,
     )

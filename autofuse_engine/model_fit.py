@@ -17,6 +17,8 @@ from autofuse_engine.model_card import ModelCard
 from autofuse_engine.model_words import body_parts, contradicts_body_part, contradicts_modality, modalities
 
 SPACING_FAR, SIZE_UNUSUAL, INTENSITY_UNUSUAL = "model-spacing-far", "model-size-unusual", "model-intensity-unusual"
+LABELS_DISAGREE = "labels-disagree"
+"""What a model sees in both images does not go together; known only when it has looked."""
 DOUBT_CODES = (SPACING_FAR, SIZE_UNUSUAL, INTENSITY_UNUSUAL)
 
 _FINER, _COARSER = 4.0, 1.6

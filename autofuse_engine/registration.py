@@ -145,11 +145,16 @@ def _unclear(text: str) -> InputError:
 
 
 def _label_alignment(found: Found) -> dict[str, Any] | None:
-    """How much better labels lie on each other under the alignment that they improved; None where they did not."""
+    """How well labels of the model lie on each other, and whether they improved the alignment; None without any."""
     aligned = found.label_alignment
     if aligned is None:
         return None
-    return {"labels": aligned.labels, "disagreement_before": aligned.before, "disagreement_after": aligned.after}
+    return {
+        "labels": aligned.labels,
+        "moved": aligned.gained,
+        "disagreement_before": aligned.before,
+        "disagreement_after": aligned.after,
+    }
 
 
 def _place(grid: Grid) -> dict[str, Any]:

@@ -22,17 +22,18 @@ from autofuse_engine.data.preprocessing import (
     working_grid,
 )
 from autofuse_engine.data.volume import Volume
-from autofuse_engine.events import Report, Warning
+from autofuse_engine.events import Metric, Report, Warning
 from autofuse_engine.guiding_labels import guiding_labels
-from autofuse_engine.label_alignment import LabelAlignment, align_labels
+from autofuse_engine.label_alignment import LEAST_LABELS, LabelAlignment
+from autofuse_engine.lent_labels import STAGE, compare, doubt_of, seen_labels, with_better_start
 from autofuse_engine.memory import free_memory_bytes
 from autofuse_engine.model_card import Preprocessing
 from autofuse_engine.passes import Passes, given_after, moving_after, predict_in_passes
-from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict, predict_labels
+from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict
 from autofuse_engine.refinement import LevelReport, RefinementPair, refine
 from autofuse_engine.search_records import Attempt, Found, PairImages
-from autofuse_engine.spatial.grid import IJK_FROM_KJI, apply_matrix, voxel_grid, voxel_map
-from autofuse_engine.spatial.resample import inside, resample
+from autofuse_engine.spatial.grid import voxel_map
+from autofuse_engine.spatial.resample import resample
 from autofuse_engine.spatial.smooth import smooth, smooth_image
 
 STEPS_WITHOUT_MODEL = 40
@@ -77,6 +78,7 @@ class Search:
         self.between = between
         self.config, self.attempt, self.stage, self.report = config, attempt, stage, report
         self.model: ReadyModel | None = None
+        self._believed = True
         if config.model != "none":
             self.model = models.get(config.model, attempt.device, attempt.precision)
 
@@ -105,12 +107,8 @@ class Search:
             pair = self._pair(images, model_grid)
             if self.model is not None:
                 with self.stage("network"):
-                    known = None
-                    if self._aligns_by_labels(images):
-                        known = self._known_labels(self.model, pair)
-                        images, aligned = self._aligned_by_labels(known, pair, images, model_grid)
-                        pair = replace(pair, moving_from_fixed_vox=_moving_map(images, model_grid))
-                    passes = self._predict(self.model, pair, images, model_grid, known, moved=aligned is not None)
+                    images, pair, known, aligned = self._labels_come_first(self.model, images, pair, model_grid)
+                    passes = self._predict(self.model, pair, images, model_grid, known)
                     fields = CarriedFields.of(passes) if self._has_field else fields
             if steps > 0:
                 with self.stage("refinement"), torch.inference_mode(False):
@@ -267,7 +265,7 @@ class Search:
         stated = self.config.label_weight
         if stated is None and self.model is not None:
             stated = self.model.card.label_weight
-        return (stated or 0.0) * (self._steps > 0)
+        return (stated or 0.0) * (self._steps > 0) * self._believed
 
     @property
     def _weight_of_given(self) -> float:
@@ -291,37 +289,41 @@ class Search:
         of_model = guidance is None or guidance.of_model
         return guiding_labels(known, given, grid, model_grid, of_model=of_model, between=self.between)
 
-    def _aligns_by_labels(self, images: PairImages) -> bool:
+    def _labels_come_first(
+        self, model: ReadyModel, images: PairImages, pair: RefinementPair, grid: Grid
+    ) -> tuple[PairImages, RefinementPair, Prediction | None, LabelAlignment | None]:
+        """Ask for the labels, believe them or not, and let them improve the alignment: the pair as it lies then, the
+        labels there, and what was found of them."""
+        keeps = self._weight_of_predicted > 0
+        if not keeps or model.card.network.classes <= LEAST_LABELS:
+            return images, pair, None, None
+        known = seen_labels(model, pair, keeps_probabilities=keeps, between=self.between)
+        labels = self._labels_of(known, images, grid, grid)
+        kind = "rigid" if self.config.initial == "rigid" else "affine"
+        found = None if labels is None else compare(labels, pair, grid, kind, self.between)
+        if found is None:
+            return images, pair, known, None
+        self.report(Metric(stage=STAGE, step=0, values={"disagreement": found.after}))
+        if doubt := doubt_of(model.card, found):
+            self._believed = self.config.label_weight is not None
+            cure = "They guide all the same, as asked." if self._believed else "Its labels are left out."
+            text = f"{doubt} {cure} Choose a model that knows both, or 'none'."
+            self.report(Warning(code="labels-disagree", text=text))
+            return images, pair, known, replace(found, gained=False)
+        if not (found.gained and self._may_move(images)):
+            return images, pair, known, replace(found, gained=False)
+        images = with_better_start(images, grid, found)
+        pair = replace(pair, moving_from_fixed_vox=_moving_map(images, grid))
+        if not self._has_field:
+            known = seen_labels(model, pair, known, keeps_probabilities=keeps, between=self.between)
+        return images, pair, known, found
+
+    def _may_move(self, images: PairImages) -> bool:
         wanted, start = self.config.label_alignment, images.start
-        if wanted is False or self._weight_of_predicted == 0 or start.deformation is not None:
-            return False
-        if images.fixed_mask is not None or images.moving_mask is not None:
+        masked = images.fixed_mask is not None or images.moving_mask is not None
+        if wanted is False or masked or start.deformation is not None:
             return False
         return wanted is True or self.config.initial in ("rigid", "affine")
-
-    def _known_labels(self, model: ReadyModel, pair: RefinementPair, known: Prediction | None = None) -> Prediction:
-        aligned = resample(pair.moving, pair.moving_from_fixed_vox, tuple(pair.fixed.shape[2:]))
-        kept = self._weight_of_predicted > 0
-        return predict_labels(model, pair.fixed, aligned, keeps_probabilities=kept, known=known, between=self.between)
-
-    def _aligned_by_labels(
-        self, known: Prediction, pair: RefinementPair, images: PairImages, grid: Grid
-    ) -> tuple[PairImages, LabelAlignment | None]:
-        """The pair with a better initial alignment, where the labels know one."""
-        labels = self._labels_of(known, images, grid, grid)
-        if labels is None:
-            return images, None
-        kind = "rigid" if self.config.initial == "rigid" else "affine"
-        with torch.inference_mode(False):
-            places = apply_matrix(pair.moving_from_fixed_vox, voxel_grid(grid.shape, pair.moving.device))
-            shown = inside(places, tuple(pair.moving.shape[2:])).float()
-            found = align_labels(*labels, grid.spacing_mm, kind, moving_inside=shown, between=self.between)
-        if found is None:
-            return images, None
-        ijk = IJK_FROM_KJI @ found.matrix_vox @ IJK_FROM_KJI
-        ras = grid.ras_from_ijk @ ijk @ np.linalg.inv(grid.ras_from_ijk)
-        start = replace(images.start, matrix_ras=images.start.matrix_ras @ ras)
-        return replace(images, start=start), found
 
     def _predict(
         self,
@@ -330,14 +332,12 @@ class Search:
         images: PairImages,
         grid: Grid,
         known: Prediction | None,
-        *,
-        moved: bool,
     ) -> Passes:
-        """``known`` has the labels, where they were asked for before; ``moved`` says that the alignment is another
-        one since."""
+        """``known`` has the labels, where they were asked for before."""
         config, guidance = self.config, images.guidance
         if not self._has_field:
-            known = self._known_labels(model, pair, known) if known is None or moved else known
+            keeps = self._weight_of_predicted > 0
+            known = known or seen_labels(model, pair, keeps_probabilities=keeps, between=self.between)
             return Passes(first=known, last=known, following=(), following_vox=None, lengths_mm=())
         aligned = resample(pair.moving, pair.moving_from_fixed_vox, tuple(pair.fixed.shape[2:]))
         given = None

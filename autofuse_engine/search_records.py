@@ -79,7 +79,7 @@ class Found:
     initial alignment; and ``regularity_weight``, ``(1, 1, D, H, W)``, from a model that learns it. ``steps`` of the
     refinement were allowed at each level (by default fewer at the finest), and ``labels`` guided it. ``passes_mm`` has
     the mean length of each pass's displacement where there were several. ``start`` is that of the pair, or what the
-    labels of a model made of its matrix (``label_alignment``).
+    labels of a model made of its matrix (``label_alignment``, where six or more count).
     """
 
     start: InitialTransform

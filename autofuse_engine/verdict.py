@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from autofuse_engine.model_fit import DOUBT_CODES
+from autofuse_engine.model_fit import DOUBT_CODES, LABELS_DISAGREE
 
 Level = Literal["good", "check", "bad"]
 
@@ -148,7 +148,7 @@ def _doubts(report: Mapping[str, Any]) -> list[str]:
     inverse = (report.get("inverse_consistency_mm") or {}).get("p99") or 0.0
     if inverse > _INVERSE_LIMIT_MM:
         doubts.append(f"the inverse is off by {inverse:.1f} mm in places")
-    if any(warning.get("code") in DOUBT_CODES for warning in report.get("warnings") or ()):
+    if any(warning.get("code") in (*DOUBT_CODES, LABELS_DISAGREE) for warning in report.get("warnings") or ()):
         doubts.append("the model was not trained on such images")
     return doubts
 

@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "guiding_labels",
         "initial_transform",
         "label_alignment",
+        "lent_labels",
         "label_trial",
         "carried_fields",
         "passes",

@@ -11,17 +11,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autofuse_engine import search
-from autofuse_engine.checkpoint import save_checkpoint
+from autofuse_engine import lent_labels, search
+from autofuse_engine.checkpoint import load_checkpoint, save_checkpoint
 from autofuse_engine.configs import NetworkConfig, RegistrationConfig
+from autofuse_engine.data.preprocessing import Grid
 from autofuse_engine.data.transform import SpatialTransform
 from autofuse_engine.data.volume import Volume, map_points
 from autofuse_engine.errors import CancelledError
 from autofuse_engine.label_alignment import LEAST_LABELS, LabelAlignment, align_labels
+from autofuse_engine.lent_labels import disagreement_limit
 from autofuse_engine.model_card import ModelCard, Preprocessing
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.prediction import ModelCache, ReadyModel
 from autofuse_engine.registration import RegistrationResult, register
+from autofuse_engine.search_records import PairImages
+from autofuse_engine.verdict import judge
 
 LABELS = 8
 SPACING = np.array([2.0, 2.5, 1.6])
@@ -110,7 +114,10 @@ def test_a_rigid_motion_leaves_sizes_as_they_are() -> None:
 
 def test_labels_that_lie_on_each_other_or_are_few_say_nothing() -> None:
     labels = balls(points_of(frame()))
-    assert align_labels(tensor(labels), tensor(labels), SPACING, "affine") is None
+    same = align_labels(tensor(labels), tensor(labels), SPACING, "affine")
+    assert same is not None
+    assert not same.gained
+    assert same.after == pytest.approx(0, abs=0.01)
     few = np.where(labels < LEAST_LABELS, labels, 0)
     assert align_labels(tensor(labels), tensor(np.roll(few, 2, axis=1)), SPACING, "affine") is None
 
@@ -210,7 +217,8 @@ def test_a_registration_starts_from_what_the_labels_say(images: tuple[Volume, Vo
     assert told["disagreement_after"] < 0.5 * told["disagreement_before"]
     matrix = np.array(better.report["initial_matrix_ras"])
     assert error_mm(matrix, MOTION) < 1.0
-    assert plain.report["label_alignment"] is None
+    assert not plain.report["label_alignment"]["moved"], "asked only whether the labels go together"
+    assert plain.report["label_alignment"]["disagreement_after"] == pytest.approx(told["disagreement_after"])
     assert plain.report["initial_matrix_ras"] == np.eye(4).tolist()
     points = points_of(frame())[balls(points_of(frame())) > 0][::50]
     errors = []
@@ -246,17 +254,26 @@ def test_labels_are_asked_where_they_count_and_the_alignment_was_searched_for(
 ) -> None:
     kinds: list[str] = []
 
-    def align(fixed: Tensor, moving: Tensor, spacing: np.ndarray, kind: str, **more: Any) -> None:
-        kinds.append(kind)
+    def better(images: PairImages, grid: Grid, found: LabelAlignment) -> PairImages:
+        kinds.append("moved")
+        return images
 
-    monkeypatch.setattr(search, "align_labels", align)
+    def align(fixed: Tensor, moving: Tensor, spacing: np.ndarray, kind: str, **more: Any) -> LabelAlignment:
+        kinds.append(kind)
+        return LabelAlignment(matrix_vox=np.eye(4), labels=LABELS, gained=True, before=0.6, after=0.4)
+
+    monkeypatch.setattr(search, "with_better_start", better)
+    monkeypatch.setattr(lent_labels, "align_labels", align)
     whole = images[0].with_array(np.ones(SHAPE, np.uint8))
     more = {key: whole if value == "whole" else value for key, value in more.items()}
     models = SeeingModels()
     result = run(images, model, models, **more)
-    assert kinds == ([] if kind is None else [kind])
-    assert models.network.asked == 2, "where nothing moved, nothing is asked twice"
-    assert result.report["label_alignment"] is None
+    counts = more.get("label_weight") != 0 and more.get("refinement_steps") != 0
+    moves = [] if kind is None else ["moved"]
+    assert kinds == [kind or "affine", *moves] * counts
+    assert models.network.asked == 2 + len(moves), "where nothing moved, nothing is asked twice"
+    assert (result.report["label_alignment"] is not None) == counts
+    assert not counts or result.report["label_alignment"]["moved"] == bool(moves)
 
 
 def test_a_transform_to_start_from_stays_as_it_is(images: tuple[Volume, Volume], model: Path) -> None:
@@ -266,5 +283,39 @@ def test_a_transform_to_start_from_stays_as_it_is(images: tuple[Volume, Volume],
     )
     bent = SpatialTransform(steps=bend.steps)
     result = register(*images, config, start_from=bent, models=SeeingModels())
-    assert result.report["label_alignment"] is None
+    assert not result.report["label_alignment"]["moved"]
     assert result.report["initial_deformation"]
+
+
+def strange(images: tuple[Volume, Volume]) -> tuple[Volume, Volume]:
+    """The moving image in another contrast: its labels are taken for others."""
+    values = np.array([0, 50, 80, 20, 60, 10, 70, 40, 30], np.float32)
+    moving = images[1]
+    return images[0], moving.with_array(values[(moving.array / 10).astype(int)])
+
+
+def test_labels_that_do_not_go_together_are_left_out_with_a_warning(images: tuple[Volume, Volume], model: Path) -> None:
+    pair = strange(images)
+    lent, plain = run(pair, model, initial="none"), run(pair, model, initial="none", label_weight=0.0)
+    (warning,) = lent.report["warnings"]
+    assert warning["code"] == "labels-disagree"
+    assert "labels are left out" in warning["text"]
+    assert lent.report["label_alignment"]["disagreement_after"] > 0.7
+    assert lent.report["refinement"]["labels"] == 0
+    assert np.array_equal(lent.warped.array, plain.warped.array)
+    assert "not trained on such images" in judge(lent.report).text
+
+
+def test_labels_that_somebody_asked_for_guide_all_the_same(images: tuple[Volume, Volume], model: Path) -> None:
+    lent = run(strange(images), model, initial="none", label_weight=1.0, label_alignment=True)
+    assert "guide all the same" in lent.report["warnings"][0]["text"]
+    assert lent.report["refinement"]["labels"] == LABELS
+    assert lent.report["initial_matrix_ras"] == np.eye(4).tolist(), "but move nothing as a whole"
+
+
+@pytest.mark.parametrize(
+    ("trial", "limit"), [(None, 0.7), ({"disagreement": 0.4}, 0.7), ({"disagreement": 0.9}, 1.35), ({"pairs": 2}, 0.7)]
+)
+def test_small_structures_may_lie_farther_apart(model: Path, trial: dict | None, limit: float) -> None:
+    card = load_checkpoint(model).card
+    assert disagreement_limit(replace(card, training={"label_trial": trial})) == pytest.approx(limit)
