@@ -56,6 +56,15 @@ def _segmentation_first(steps: int) -> tuple[Stage, ...]:
     return (first, *_schedule(steps - first.steps, "labelled"))
 
 
+def _segmentation_alone(steps: int) -> tuple[Stage, ...]:
+    """Of a model that lends labels (decision 0140): seven tenths of the steps at 1e-3, then two and one, slower."""
+    rates = ((7, 1e-3), (2, 3e-4), (1, 1e-4))
+    return tuple(
+        Stage(steps=max(1, steps * tenths // 10), pairs="labelled", learning_rate=rate, learns="segmentation")
+        for tenths, rate in rates
+    )
+
+
 RECIPES: Mapping[str, Recipe] = {
     "brain": Recipe(
         title="Brains, MR T1, unsupervised",
@@ -101,6 +110,18 @@ RECIPES: Mapping[str, Recipe] = {
             "synthesis": SynthesisConfig(probability=0.9, shapes=0.2, mixed=0.3),
             "losses": LossConfig(label_overlap=1.0, labels_a_step=8),
             "stages": _schedule(100_000, "labelled"),
+        },
+    ),
+    "contrast-labels": Recipe(
+        title="Brains of any contrast, labels that guide",
+        modality="any",
+        body_part="brain",
+        labels=True,
+        values={
+            "network": NetworkConfig(align_corners=False, channels=8, classes=2),
+            "augmentation": BRAIN_CHANGES,
+            "synthesis": SynthesisConfig(alike=0.6, remapped=0.4, mixed=0.2),
+            "stages": _segmentation_alone(60_000),
         },
     ),
     "hippocampus": Recipe(
