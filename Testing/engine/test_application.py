@@ -212,7 +212,7 @@ def test_torch_is_not_needed_for_points(folder: Path) -> None:
     )
     arguments = [str(folder / name) for name in ("transform.h5", "marks.mrk.json", "out.csv")]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8", timeout=120, check=False,
         cwd=Path(__file__).resolve().parents[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,9 @@ TESTS = Path(__file__).parent
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     variables = {**os.environ, **environment}
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False
+    )
 
 
 def test_a_module_is_photographed_and_its_test_run(sample, tmp_path):
@@ -58,7 +60,9 @@ def test_a_missing_library_skips_here_and_fails_in_continuous_integration(tmp_pa
     script.write_text(LACKING, encoding="utf-8")
     variables = {name: value for name, value in os.environ.items() if name != "CI"} | ({"CI": ci} if ci else {})
     command = [sys.executable, str(script), str(TESTS / "test_host_files.py")]
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False
+    )
     assert "sudo apt install libegl1" in done.stdout
     assert done.returncode in ((0, 5) if code == 0 else (code,)), done.stdout
 
@@ -66,7 +70,13 @@ def test_a_missing_library_skips_here_and_fails_in_continuous_integration(tmp_pa
 def test_the_host_sets_only_environment_variables_when_it_is_imported():
     code = "import sys, Testing.host, Testing.host.fixtures; print('PySide6' in sys.modules, 'slicer' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
     )
     assert done.stdout.split() == ["False", "False"], done.stderr
 
@@ -75,7 +85,14 @@ def test_the_host_refuses_a_process_where_pyside_is_loaded_already():
     code = "import PySide6, Testing.host"
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PYSIDE6")}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 1
     assert "import the host first" in done.stderr
