@@ -66,7 +66,8 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     else:
         sentence, level = f"Hardly changed ({', '.join(map(str, evidence))})", "check"
     if doubts:
-        text = f"{sentence}, but {' and '.join(doubts)}: look at the pictures closely.{_guidance_text(report)}"
+        link = "but" if evidence else "and"
+        text = f"{sentence}, {link} {' and '.join(doubts)}: look at the pictures closely.{_guidance_text(report)}"
         return Verdict(level="check", text=text)
     text = f"{sentence}; {_folding_text(report)}. Look at the pictures before you rely on it.{_guidance_text(report)}"
     return Verdict(level=level, text=text)
@@ -95,6 +96,7 @@ def _evidence(report: Mapping[str, Any]) -> list[_Evidence]:
         found += _dice("Dice of the other segments", of_others)
         found += [item for item in _dice("Dice of the guiding segments", of_guided) if item.gain < -item.margin]
     one_modality = ((report.get("provenance") or {}).get("config") or {}).get("similarity") != "mind"
+    one_modality = one_modality and not _warns_of(report, LABELS_DISAGREE)  # two contrasts, whose NCC says nothing
     if not found and one_modality and (ncc := pair("ncc")) is not None:
         gain = ncc[1] - ncc[0]
         found.append(_Evidence(name="NCC", before=ncc[0], after=ncc[1], gain=gain, margin=_NCC_MARGIN, decimals=3))
@@ -148,9 +150,13 @@ def _doubts(report: Mapping[str, Any]) -> list[str]:
     inverse = (report.get("inverse_consistency_mm") or {}).get("p99") or 0.0
     if inverse > _INVERSE_LIMIT_MM:
         doubts.append(f"the inverse is off by {inverse:.1f} mm in places")
-    if any(warning.get("code") in (*DOUBT_CODES, LABELS_DISAGREE) for warning in report.get("warnings") or ()):
+    if _warns_of(report, *DOUBT_CODES, LABELS_DISAGREE):
         doubts.append("the model was not trained on such images")
     return doubts
+
+
+def _warns_of(report: Mapping[str, Any], *codes: str) -> bool:
+    return any(warning.get("code") in codes for warning in report.get("warnings") or ())
 
 
 def _folding_text(report: Mapping[str, Any]) -> str:

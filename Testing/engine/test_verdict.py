@@ -80,6 +80,14 @@ def test_the_worst_fold_is_placed_in_the_directions_of_the_patient() -> None:
 GUIDED = {"classes": ["Anterior", "Posterior"], "labels": [1, 2], "fixed": True, "moving": True}
 
 
+def test_intensities_say_nothing_where_the_labels_of_a_model_tell_of_two_contrasts() -> None:
+    warned = {"warnings": [{"code": "labels-disagree", "text": "..."}]}
+    verdict = judge(report({"ncc": 0.25}, {"ncc": -0.07}, **warned))
+    assert verdict.level == "check"
+    assert "no figure can tell whether it helped, and the model was not trained on such images" in verdict.text
+    assert judge(report({"ncc": 0.25, "dice_mean": 0.6}, {"ncc": -0.07, "dice_mean": 0.5}, **warned)).level == "bad"
+
+
 def guided(before: dict[Any, float], after: dict[Any, float], ncc: tuple[float, float], **more: Any) -> dict[str, Any]:
     """A report whose Dice are given by label, with their mean over all labels."""
     times = [{"dice": dice, "dice_mean": sum(dice.values()) / len(dice), "ncc": value}
