@@ -235,6 +235,16 @@ def test_a_registration_starts_from_what_the_labels_say(images: tuple[Volume, Vo
     assert (seen[truth > 0] == truth[truth > 0]).mean() > 0.9, "on the moving image's own grid, as it lies there"
 
 
+def test_what_the_labels_say_comes_before_the_matrix_that_was_given(images: tuple[Volume, Volume], model: Path) -> None:
+    given = turned((14, 0, -9), (1.05, 1, 0.95), [8.0, -6.0, 4.0])
+    fixed, moving = images
+    elsewhere = replace(moving, ras_from_ijk=given @ moving.ras_from_ijk)
+    matrix = tuple(tuple(float(value) for value in row) for row in given)
+    result = run((fixed, elsewhere), model, initial="matrix", initial_matrix_ras=matrix, label_alignment=True)
+    assert result.report["label_alignment"]["moved"]
+    assert error_mm(np.array(result.report["initial_matrix_ras"]), given @ MOTION) < 1.0
+
+
 @pytest.mark.parametrize(
     ("more", "kind"),
     [
