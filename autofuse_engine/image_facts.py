@@ -75,7 +75,9 @@ class TrainingRange(Config):
     """How the facts spread over the images that a model was trained on: five numbers each, lowest to highest.
 
     The numbers are the :data:`SPREAD_PERCENTILES` over the training cases. ``cases`` counts cases by split;
-    ``spacing_mm`` and ``field_of_view_mm`` count every axis of every image.
+    ``spacing_mm`` and ``field_of_view_mm`` count every axis of every image. ``label_shares`` are, by class number as
+    text, the volumes of what the training labelmaps call so, over that of all classes together; empty where there are
+    none.
     """
 
     cases: Mapping[str, int] = field(default_factory=dict)
@@ -84,10 +86,12 @@ class TrainingRange(Config):
     foreground_ml: tuple[float, ...]
     foreground_share: tuple[float, ...]
     intensities: Mapping[str, tuple[float, ...]]
+    label_shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cases, Mapping) or not isinstance(self.intensities, Mapping):
-            raise ValueError(f"cases and intensities are dictionaries, received {self.cases!r}, {self.intensities!r}")
+        for name in ("cases", "intensities", "label_shares"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"{name} is a dictionary, received {getattr(self, name)!r}")
         for name in ("spacing_mm", "field_of_view_mm", "foreground_ml", "foreground_share"):
             object.__setattr__(self, name, _five(name, getattr(self, name)))
         strangers = set(self.intensities) ^ set(intensity_names())
@@ -95,6 +99,10 @@ class TrainingRange(Config):
             raise ValueError(f"intensities are {', '.join(intensity_names())}, received {sorted(self.intensities)}")
         spreads = {name: _five(name, values) for name, values in self.intensities.items()}
         object.__setattr__(self, "intensities", spreads)
+        if not all(name.isascii() and name.isdigit() for name in self.label_shares):
+            raise ValueError(f"label_shares are by class number, received {sorted(self.label_shares)}")
+        shares = {name: _five(f"label {name}", values) for name, values in self.label_shares.items()}
+        object.__setattr__(self, "label_shares", shares)
 
     @classmethod
     def of_images(cls, facts: Sequence[ImageFacts], cases: Mapping[str, int]) -> TrainingRange:
@@ -110,7 +118,7 @@ class TrainingRange(Config):
             known = [value for value in values if value is not None]
             if len(known) < len(facts):
                 raise ValueError("every image of a range is measured")
-            return tuple(round(_percentile(known, percent), 4) for percent in SPREAD_PERCENTILES)
+            return spread_of(known, 4)
 
         return cls(
             cases=dict(cases),
@@ -123,6 +131,11 @@ class TrainingRange(Config):
                 for name in intensity_names()
             },
         )
+
+
+def spread_of(values: Sequence[float], decimals: int) -> tuple[float, ...]:
+    """The :data:`SPREAD_PERCENTILES` of at least one value."""
+    return tuple(round(_percentile(values, percent), decimals) for percent in SPREAD_PERCENTILES)
 
 
 def _percentile(values: Sequence[float], percent: float) -> float:

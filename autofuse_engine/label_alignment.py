@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autofuse_engine.adam import Adam
+from autofuse_engine.model_card import LEAST_LABELS
 from autofuse_engine.refinement_labels import LabelDisagreement, memberships
 from autofuse_engine.spatial.grid import voxel_grid
 from autofuse_engine.spatial.smooth import shrink
 from autofuse_engine.spatial.warp import warp
 
-LEAST_LABELS = 6
-"""Fewer shared labels leave an affine matrix too free."""
 _LEVELS_MM = (8.0, 4.0)
 _LEAST_SIDE = 8
 _STEPS = 40

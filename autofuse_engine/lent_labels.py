@@ -14,8 +14,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from autofuse_engine.contrast_search import Side
 from autofuse_engine.data.preprocessing import Grid
 from autofuse_engine.label_alignment import LabelAlignment, align_labels
 from autofuse_engine.model_card import ModelCard
@@ -29,6 +31,10 @@ STAGE = "label alignment"
 """Of the event that tells the disagreement."""
 _LIMIT = 0.7
 _LIMIT_OVER_TRIAL = 1.5
+_USUAL = 2.0
+_LEAST_SHARE, _LEAST_SD, _SPREAD_SD = 1e-4, 0.05, 3.29
+"""A label's share is at least counted as the first, and its spread as the second; the third is the distance of the 5th
+from the 95th percentile in standard deviations."""
 
 
 def seen_labels(
@@ -68,9 +74,10 @@ def compare(
         return align_labels(*labels, grid.spacing_mm, kind, moving_inside=shown, between=between)
 
 
-def with_better_start(images: PairImages, grid: Grid, found: LabelAlignment) -> PairImages:
-    """The pair under the alignment that its labels found, which ``compare`` was asked for on ``grid``."""
-    ijk = IJK_FROM_KJI @ found.matrix_vox @ IJK_FROM_KJI
+def with_better_start(images: PairImages, grid: Grid, matrix_vox: NDArray[np.float64]) -> PairImages:
+    """The pair under another alignment: ``matrix_vox`` (4x4, tensor axis order) takes voxels of ``grid`` to where the
+    one so far is to be looked up."""
+    ijk = IJK_FROM_KJI @ matrix_vox @ IJK_FROM_KJI
     ras = grid.ras_from_ijk @ ijk @ np.linalg.inv(grid.ras_from_ijk)
     return replace(images, start=replace(images.start, matrix_ras=images.start.matrix_ras @ ras))
 
@@ -93,4 +100,52 @@ def doubt_of(card: ModelCard, found: LabelAlignment) -> str:
         f"What the model {card.name} sees in the two images does not go together (disagreement {found.after:.2f}, at "
         f"most {limit:.2f}; labels without relation have 2): at least one shows another contrast, or another part of "
         "the body, than it knows."
+    )
+
+
+def strangeness(card: ModelCard, classes: Tensor) -> float | None:
+    """How unusual the sizes of the labels are that a model sees in an image: the median over the labels of how many
+    standard deviations the logarithm of their share lies off the training cases' median.
+
+    Up to 1.8 for training cases, 1.0 for other T1 brains with ``brain-t1``, 1.6 where a quarter of the brain is cut
+    off; from 2.5 for FLAIR-like and 3.5 for T2-like images.
+
+    Args:
+        card: None is returned where its ``training_range`` has no ``label_shares``.
+        classes: ``(D, H, W)``, 0 for background.
+    """
+    known = {} if card.training_range is None else card.training_range.label_shares
+    if not known:
+        return None
+    counts = torch.bincount(classes.flatten().long(), minlength=card.network.classes).double().cpu().numpy()
+    shares = counts / max(counts[1:].sum(), 1.0)
+    off = []
+    for name, (_, low, middle, high, _) in known.items():
+        low, middle, high, here = (np.log(value + _LEAST_SHARE) for value in (low, middle, high, shares[int(name)]))
+        off.append(abs(here - middle) / max((high - low) / _SPREAD_SD, _LEAST_SD))
+    return float(np.median(off))
+
+
+def known_side(card: ModelCard, seen: Prediction) -> Side | None:
+    """The one image of a pair that shows what the model knows; None where it is neither, both, or not to be told."""
+    sides: tuple[tuple[Side, Tensor | None], ...] = ("fixed", seen.fixed_classes), ("moving", seen.moving_classes)
+    usual: list[Side] = []
+    for side, classes in sides:
+        strange = None if classes is None else strangeness(card, classes)
+        if strange is not None and strange <= _USUAL:
+            usual.append(side)
+    return usual[0] if len(usual) == 1 else None
+
+
+def of_one_side(seen: Prediction, side: Side) -> Prediction:
+    """Without the classes of the other image, which are none."""
+    return replace(seen, moving_classes=None) if side == "fixed" else replace(seen, fixed_classes=None)
+
+
+def transfer_text(card: ModelCard, side: Side) -> str:
+    """What happens where the model knows one image alone, in two sentences."""
+    other = "moving" if side == "fixed" else "fixed"
+    return (
+        f"The model {card.name} knows the {side} image and not the {other} one, which shows another contrast. Its "
+        f"labels of the {side} image show that in the contrast of the {other} one for the search."
     )

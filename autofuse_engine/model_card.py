@@ -18,6 +18,8 @@ from autofuse_engine.errors import ModelError
 from autofuse_engine.image_facts import TrainingRange
 from autofuse_engine.model_validation import ModelValidation
 
+LEAST_LABELS = 6
+"""So many labels have to be seen in both images before they are compared, or may move the alignment."""
 SCHEMA = 2
 """Version 2 added spacing_range_mm, training_range, validation, known_failures, refinement_steps, label_weight and
 predicts_field; cards of version 1 are read."""
@@ -149,6 +151,13 @@ class ModelCard(Config):
             value = getattr(self, item)
             texts = isinstance(value, tuple) and all(isinstance(text, str) for text in value)
             _require(texts, f"{item} is a list of texts", value)
+
+    @property
+    def shows_contrasts(self) -> bool:
+        """Whether it need not know both images: its labels of one can show that in the contrast of the other."""
+        known = self.training_range
+        lends = not self.predicts_field and bool(self.label_weight) and self.network.classes > LEAST_LABELS
+        return lends and known is not None and bool(known.label_shares)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> ModelCard:

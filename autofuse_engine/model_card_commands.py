@@ -30,7 +30,9 @@ def describe_command(options: argparse.Namespace) -> int:
         def changes(card: ModelCard) -> Mapping[str, Any]:
             values = card_values(options, card)
             if options.images is not None:
-                values["training_range"] = range_of_dataset(options.images, card.preprocessing, report=display)
+                measured = range_of_dataset(options.images, card.preprocessing, report=display)
+                shares = {} if card.training_range is None else card.training_range.label_shares
+                values["training_range"] = replace(measured, label_shares=shares)
             if options.evaluation is not None:
                 values["validation"] = validation_of_evaluation(
                     options.evaluation,

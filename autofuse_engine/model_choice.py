@@ -12,7 +12,7 @@ from autofuse_engine.data.volume import Volume
 from autofuse_engine.events import Progress, Report, Warning
 from autofuse_engine.image_facts import ImageFacts
 from autofuse_engine.model_card import ModelCard, Preprocessing
-from autofuse_engine.model_fit import choose, doubts
+from autofuse_engine.model_fit import choose, doubts_of_pair
 
 
 def settle_model(
@@ -21,7 +21,7 @@ def settle_model(
     """The configuration with the name of a model in place of ``auto``, and what the report says of the choice.
 
     Warns with the codes of :data:`~autofuse_engine.model_fit.DOUBT_CODES` where a model that was named does not know
-    one of the images. A model that is chosen knows both.
+    one of the images. A model that is chosen knows both, or all but the contrast of one.
 
     Args:
         config: as the user gave it.
@@ -48,7 +48,7 @@ def settle_model(
             report(Warning(code="passes-unused", text=text))
         return replace(config, model=choice.model, passes=passes), told
     card = catalog.find(config.model).card
-    for doubt in () if card is None else (found for image in images.by(card) for found in doubts(card, image)):
+    for doubt in () if card is None else doubts_of_pair(card, *images.by(card)):
         report(Warning(code=doubt.code, text=doubt.text))
     return config, {"asked": config.model, "used": config.model, "reason": "chosen by the user"}
 
@@ -58,12 +58,13 @@ class _Measured:
 
     def __init__(self, fixed: Volume, moving: Volume) -> None:
         self._volumes = (fixed, moving)
-        self._facts: dict[tuple[Any, ...], tuple[ImageFacts, ...]] = {}
+        self._facts: dict[tuple[Any, ...], tuple[ImageFacts, ImageFacts]] = {}
 
-    def by(self, card: ModelCard) -> tuple[ImageFacts, ...]:
+    def by(self, card: ModelCard) -> tuple[ImageFacts, ImageFacts]:
         """The facts as the model sees them."""
         prepared: Preprocessing = card.preprocessing
         key = (prepared.intensity_percentiles, prepared.intensity_window)
         if key not in self._facts:
-            self._facts[key] = tuple(measure_image(volume, prepared) for volume in self._volumes)
+            fixed, moving = self._volumes
+            self._facts[key] = measure_image(fixed, prepared), measure_image(moving, prepared)
         return self._facts[key]

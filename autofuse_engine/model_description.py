@@ -8,18 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autofuse_engine import catalog
 from autofuse_engine.catalog import CatalogEntry
 from autofuse_engine.data.atomic import replacing
 from autofuse_engine.data.dataset import open_dataset
 from autofuse_engine.data.image_measures import measure_image
 from autofuse_engine.data.manifest import Manifest
+from autofuse_engine.data.prepared import PreparedDataset
 from autofuse_engine.errors import FileError, InputError, ModelError
 from autofuse_engine.evaluation_rows import PairRow, read_rows
 from autofuse_engine.events import Progress, Report, silent
-from autofuse_engine.image_facts import ImageFacts, TrainingRange
+from autofuse_engine.image_facts import ImageFacts, TrainingRange, spread_of
 from autofuse_engine.model_card import SCHEMA, ModelCard, Preprocessing, card_text, read_card
 from autofuse_engine.model_validation import MethodFigures, ModelValidation
+
+_SHARE_DECIMALS = 6
 
 
 def range_of_manifest(manifest: Manifest) -> TrainingRange | None:
@@ -65,6 +71,31 @@ def range_of_dataset(
         report(Progress(stage="check", fraction=number / len(training), text=case.name))
         facts.append(measure_image(case.read_image(), preprocessing))
     return TrainingRange.of_images(facts, _counts(split for split in found.values() if split))
+
+
+def label_shares(prepared: str | Path) -> dict[str, tuple[float, ...]]:
+    """How much of the labelled volume each class takes in the training cases: its spread, by class number as text.
+
+    Args:
+        prepared: a prepared dataset; classes are numbered from 1 in the order of its label values.
+
+    Raises:
+        FileError: what opening it, or reading its labelmaps, raises.
+    """
+    dataset = PreparedDataset.open(prepared)
+    values = sorted(label.value for label in dataset.labels)
+    shares: list[NDArray[np.float64]] = []
+    for number, case in enumerate(dataset.cases):
+        labels = dataset.labelmap(number) if case.split == "train" else None
+        if labels is not None:
+            counts = np.bincount(np.ravel(labels), minlength=max(values, default=0) + 1)[values].astype(np.float64)
+            shares.append(counts / max(counts.sum(), 1.0))
+    if not shares or not values:
+        return {}
+    return {
+        str(place + 1): spread_of([float(share[place]) for share in shares], _SHARE_DECIMALS)
+        for place in range(len(values))
+    }
 
 
 def validation_of_evaluation(

@@ -19,7 +19,12 @@ from autofuse_engine.model_words import body_parts, contradicts_body_part, contr
 SPACING_FAR, SIZE_UNUSUAL, INTENSITY_UNUSUAL = "model-spacing-far", "model-size-unusual", "model-intensity-unusual"
 LABELS_DISAGREE = "labels-disagree"
 """What a model sees in both images does not go together; known only when it has looked."""
+CONTRAST_TRANSFERRED = "contrast-transferred"
+"""One image was searched in the contrast of the other."""
 DOUBT_CODES = (SPACING_FAR, SIZE_UNUSUAL, INTENSITY_UNUSUAL)
+_OF_CONTRAST = (SPACING_FAR, INTENSITY_UNUSUAL)
+"""What need not be known of an image of another contrast, which the model is not asked about: scans of that are often
+of another spacing too."""
 
 _FINER, _COARSER = 4.0, 1.6
 _SIZE_FACTOR = 1.4
@@ -55,6 +60,25 @@ def doubts(card: ModelCard, image: ImageFacts) -> tuple[Doubt, ...]:
     return tuple(doubt for doubt in found if doubt is not None)
 
 
+def doubts_of_pair(card: ModelCard, fixed: ImageFacts, moving: ImageFacts) -> tuple[Doubt, ...]:
+    """The doubts of both images; those of one image's contrast are none where the model can do with the other alone.
+
+    Args:
+        card: of the model.
+        fixed: see :func:`doubts`.
+        moving: likewise.
+    """
+    images = (fixed, moving)
+    found = [doubts(card, image) for image in images]
+    strange = [_of_another_contrast(card, image, of_image) for image, of_image in zip(images, found, strict=True)]
+    if card.shows_contrasts and sum(strange) == 1:
+        found = [
+            tuple(doubt for doubt in of_image if not other or doubt.code not in _OF_CONTRAST)
+            for of_image, other in zip(found, strange, strict=True)
+        ]
+    return tuple(doubt for of_image in found for doubt in of_image)
+
+
 def spacing_range_mm(card: ModelCard) -> tuple[float, float] | None:
     """Finest and coarsest voxel axis of images for a model: what its card says, else a quarter of the finest and 1.6
     times the coarsest that it was trained on; None where the card says nothing."""
@@ -75,14 +99,16 @@ def choose(
     """The model that suits all images of a pair best, or none.
 
     Only a card with a training range can be judged. A model is left out where something speaks against it for one of
-    the images, or where a name tells of another body part or modality. Of several, the one whose body part and
+    the images, or where a name tells of another body part or modality; but one that can show the image which it knows
+    in the contrast of the other need not know the contrast of both. Of several, the one whose body part and
     modality the names tell comes first, then one made for a modality before one made for any, then that with the
     closest foreground volume and spacing, then the name.
 
     Args:
         entries: the models at hand.
         facts: gives those of the fixed and the moving image, with intensities as the model maps them.
-        one_modality: False where the images are compared across modalities: then only models for ``any`` count.
+        one_modality: False where the images are compared across modalities: then only models for ``any`` count, and
+            those that show one image in the contrast of the other.
     """
     judged = [entry for entry in entries if entry.card is not None and entry.card.training_range is not None]
     if not entries:
@@ -99,10 +125,7 @@ def choose(
         if reason := _against(card, images, one_modality):
             reasons.append(f"{entry.name}: {reason}")
             continue
-        measured = all(image.intensities is not None for image in images) and not _any_modality(card)
-        knows = "spacing, size and intensities" if measured else "spacing and size"
-        about = " ".join(word for word in (card.intended_use.modality, card.intended_use.body_part) if word)
-        reason = f"{knows} are like those of its training{f' ({about})' if about else ''}"
+        reason = _reason_for(card, images)
         fitting.append(((*_order(card, images), entry.name), reason))
     if not fitting:
         return Choice(model=NO_MODEL, reason=f"no installed model fits ({'; '.join(reasons)})")
@@ -110,17 +133,36 @@ def choose(
     return Choice(model=name, reason=reason)
 
 
+def _reason_for(card: ModelCard, images: Sequence[ImageFacts]) -> str:
+    measured = all(image.intensities is not None for image in images) and not _any_modality(card)
+    knows = "spacing, size and intensities" if measured else "spacing and size"
+    about = " ".join(word for word in (card.intended_use.modality, card.intended_use.body_part) if word)
+    others = [image.name for image in images if _of_another_contrast(card, image, doubts(card, image))]
+    but = f", but for the contrast of {others[0]}" if others else ""
+    return f"{knows} are like those of its training{f' ({about})' if about else ''}{but}"
+
+
+def _of_another_contrast(card: ModelCard, image: ImageFacts, found: Sequence[Doubt]) -> bool:
+    """Whether its name or its intensities tell of another contrast than the model's."""
+    told = contradicts_modality(image.name, card.intended_use.modality)
+    return told or any(doubt.code == INTENSITY_UNUSUAL for doubt in found)
+
+
 def _against(card: ModelCard, images: Sequence[ImageFacts], one_modality: bool) -> str:
     """The first reason against a model in some words; empty where there is none."""
-    if not one_modality and not _any_modality(card):
+    if not one_modality and not _any_modality(card) and not card.shows_contrasts:
         return "made for pairs of one modality"
-    for image in images:
+    found = [doubts(card, image) for image in images]
+    strange = [_of_another_contrast(card, image, of_image) for image, of_image in zip(images, found, strict=True)]
+    may_differ = card.shows_contrasts and sum(strange) == 1 < len(images)
+    for image, of_image, other in zip(images, found, strange, strict=True):
         if contradicts_body_part(image.name, card.intended_use.body_part):
             return f"the name {image.name} tells of {' and '.join(sorted(body_parts(image.name)))}"
-        if contradicts_modality(image.name, card.intended_use.modality):
+        if contradicts_modality(image.name, card.intended_use.modality) and not may_differ:
             return f"the name {image.name} tells of {' and '.join(sorted(modalities(image.name)))}"
-        for doubt in doubts(card, image):
-            return _SHORT[doubt.code]
+        for doubt in of_image:
+            if not (may_differ and other and doubt.code in _OF_CONTRAST):
+                return _SHORT[doubt.code]
     return ""
 
 

@@ -33,6 +33,7 @@ _PATIENCE = 10
 _LEAST_GAIN = 2e-4
 _MSE_SCALE = 2.0  # of the squared difference over the fixed image's variance: brings it to the size of local NCC
 _MIND_SCALE = 10.0  # likewise, of the squared difference of descriptors in (0, 1]
+_MIND_RADIUS = 1
 _LAST_RATE = 0.2
 
 
@@ -214,7 +215,7 @@ class _Level:
             self.moving = smooth_image(pair.moving, sigmas, between=between)
         if config.similarity == "mind":
             aligned = resample(self.moving, self.matrix, tuple(self.fixed.shape[2:]), between=between)
-            features = (mind_ssc(image, between=between) for image in (self.fixed, aligned))
+            features = (mind_ssc(image, _MIND_RADIUS, between=between) for image in (self.fixed, aligned))
             self.fixed_features, self.moving_features = features
         between()
         self.places = apply_matrix(self.matrix, voxel_grid(self.fixed.shape[2:], self.fixed.device))

@@ -299,6 +299,7 @@ class _Run:
                 "initial_matrix_ras": matrix.tolist(),
                 "initial_deformation": start.deformation is not None,
                 "label_alignment": _label_alignment(found),
+                "contrast_transfer": None if found.contrast is None else asdict(found.contrast),
                 "warnings": self.warnings,
                 "model_choice": model_choice,
                 "provenance": self._provenance(inputs, device, found.model_name, found.model_sha256),

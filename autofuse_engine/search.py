@@ -5,36 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from autofuse_engine.carried_fields import CarriedFields
 from autofuse_engine.configs import RefinementConfig, RegistrationConfig
+from autofuse_engine.contrast_search import SHARE, CommonContrast, Side, find_common_contrast, within
 from autofuse_engine.data.preprocessing import (
     Grid,
-    anti_aliasing_sigmas_vox,
-    foreground,
-    normalised,
     suitable_spacing_mm,
     working_grid,
 )
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.events import Metric, Report, Warning
 from autofuse_engine.guiding_labels import guiding_labels
-from autofuse_engine.label_alignment import LEAST_LABELS, LabelAlignment
-from autofuse_engine.lent_labels import STAGE, compare, doubt_of, seen_labels, with_better_start
+from autofuse_engine.label_alignment import LabelAlignment
+from autofuse_engine.lent_labels import (
+    STAGE,
+    compare,
+    doubt_of,
+    known_side,
+    of_one_side,
+    seen_labels,
+    transfer_text,
+    with_better_start,
+)
 from autofuse_engine.memory import free_memory_bytes
-from autofuse_engine.model_card import Preprocessing
+from autofuse_engine.model_card import LEAST_LABELS, Preprocessing
 from autofuse_engine.passes import Passes, given_after, moving_after, predict_in_passes
 from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict
 from autofuse_engine.refinement import LevelReport, RefinementPair, refine
-from autofuse_engine.search_records import Attempt, Found, PairImages
-from autofuse_engine.spatial.grid import voxel_map
+from autofuse_engine.search_pair import covered_share, moving_map, pair_on_grid
+from autofuse_engine.search_records import Attempt, ContrastFigures, Found, PairImages
 from autofuse_engine.spatial.resample import resample
-from autofuse_engine.spatial.smooth import smooth, smooth_image
 
 STEPS_WITHOUT_MODEL = 40
 FINEST_STEPS_WITHOUT_MODEL: Mapping[str, int] = {"cpu": 10}
@@ -47,8 +53,6 @@ _WORKING_PREPROCESSING = Preprocessing(intensity_percentiles=(0.0, 99.5))
 _BYTES_PER_VOXEL = {"refinement": 900, "network": 700, "autofuse-trans": 1200}
 _BYTES_PER_VOXEL_SEGMENTING, _BYTES_PER_VOXEL_AND_CLASS = 300, 12
 _BYTES_PER_VOXEL_WITH_LABELS = 300
-_WEIGHT_SIGMA_VOX = 2.0
-_WEIGHT_THRESHOLD = 0.02
 _FINER = 0.9
 
 Stage = Callable[[str], AbstractContextManager[None]]
@@ -79,6 +83,7 @@ class Search:
         self.config, self.attempt, self.stage, self.report = config, attempt, stage, report
         self.model: ReadyModel | None = None
         self._believed = True
+        self._known_side: Side | None = None
         if config.model != "none":
             self.model = models.get(config.model, attempt.device, attempt.precision)
 
@@ -96,7 +101,7 @@ class Search:
         passes: Passes | None = None
         fields = CarriedFields()
         levels: tuple[LevelReport, ...] = ()
-        labels, aligned = 0, None
+        labels, aligned, common = 0, None, None
         if steps > 0:
             grid = self._finer_grid(images.fixed, model_grid)
         if not self._has_field and images.start.deformation is not None:
@@ -112,18 +117,24 @@ class Search:
                     fields = CarriedFields.of(passes) if self._has_field else fields
             if steps > 0:
                 with self.stage("refinement"), torch.inference_mode(False):
+                    report, seen = self.report, pair
+                    if self._known_side is not None and passes is not None:
+                        common = self._common_contrast(self._known_side, pair, passes.first, images, model_grid, stop)
+                        images = with_better_start(images, model_grid, common.matrix_vox)
+                        pair = self._pair(images, model_grid)
+                        report = within(report, SHARE, 1.0)
                     if grid is not model_grid:
                         pair = self._pair(images, grid)
                         fields = fields.onto(grid, model_grid) if self._has_field else fields
                     pair = replace(pair, labels=self._guiding_labels(passes, images, grid, model_grid))
-                    finest = self._finest_steps(steps)
-                    default = RefinementConfig(similarity=self.config.similarity, steps=steps, finest_steps=finest)
+                    if common is not None:
+                        covered = covered_share(images, common.side, grid, self.attempt.device)
+                        pair = common.applied(pair, covered, grid, seen.moving_from_fixed_vox)
                     weight = self._weight_of_predicted if images.guidance is None else self._weight_of_given
-                    smoothness = default.smoothness * self.config.smoothness
-                    settings = replace(default, smoothness=smoothness, labels=weight)
+                    settings = replace(self._settings(steps), labels=weight)
                     start = fields.velocity_vox if self._has_field else None
                     base = fields.following_vox
-                    result = refine(pair, settings, start_vox=start, base_vox=base, report=self.report, stop=stop)
+                    result = refine(pair, settings, start_vox=start, base_vox=base, report=report, stop=stop)
                     fields, levels = replace(fields, velocity_vox=result.velocity_vox), result.levels
                     labels = result.labels
         card = None if self.model is None else self.model.card
@@ -131,6 +142,7 @@ class Search:
         return Found(
             start=images.start,
             label_alignment=aligned,
+            contrast=None if common is None else ContrastFigures(known=common.side, correlation=common.correlation),
             velocity_vox=fields.velocity_vox,
             grid=grid,
             model_grid=model_grid,
@@ -173,6 +185,43 @@ class Search:
         if self._has_field or stated is not None or self.config.refinement_steps is not None:
             return steps
         return FINEST_STEPS_WITHOUT_MODEL.get(self.attempt.device.type, steps)
+
+    def _settings(self, steps: int) -> RefinementConfig:
+        """Of the refinement. Images of one contrast, given or made, have better measures than MIND."""
+        similarity = self.config.similarity
+        if self._known_side is not None and similarity == "mind":
+            similarity = "lncc"
+        default = RefinementConfig(similarity=similarity, steps=steps, finest_steps=self._finest_steps(steps))
+        return replace(default, smoothness=default.smoothness * self.config.smoothness)
+
+    def _common_contrast(
+        self,
+        side: Side,
+        pair: RefinementPair,
+        seen: Prediction,
+        images: PairImages,
+        grid: Grid,
+        stop: Callable[[], bool],
+    ) -> CommonContrast:
+        probabilities = seen.fixed_probabilities if side == "fixed" else seen.moving_probabilities
+        if probabilities is None:
+            raise RuntimeError("the probabilities of the labels were not kept")
+        return find_common_contrast(
+            pair,
+            grid,
+            side,
+            covered_share(images, side, grid, self.attempt.device),
+            probabilities,
+            self._settings(self._steps),
+            kind=self._kind if self._may_move(images) else None,
+            report=self.report,
+            stop=stop,
+            between=self.between,
+        )
+
+    @property
+    def _kind(self) -> Literal["rigid", "affine"]:
+        return "rigid" if self.config.initial == "rigid" else "affine"
 
     def _warn_of_no_field(self, steps: int) -> None:
         if self.model is None or self._has_field:
@@ -228,36 +277,7 @@ class Search:
             raise MemoryError(f"about {need / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free")
 
     def _pair(self, images: PairImages, grid: Grid) -> RefinementPair:
-        device, prepared = self.attempt.device, self._preprocessing
-        images = images.in_canonical_order()
-        limits = (prepared.intensity_percentiles, prepared.intensity_window)
-        fixed_map = voxel_map(grid.ras_from_ijk, images.fixed.ras_from_ijk)
-        moving_map = _moving_map(images, grid)
-        moving_ratio = grid.spacing_mm.mean() / images.moving.spacing_mm[::-1]
-        between, prepared_images = self.between, []
-        for volume in (images.fixed, images.moving):
-            between()
-            image = _tensor(normalised(volume.array, *limits), device)
-            between()
-            sigmas = anti_aliasing_sigmas_vox(grid.spacing_mm, volume.spacing_mm)
-            prepared_images.append(smooth_image(image, sigmas, between=between))
-        fixed, moving = prepared_images
-        if images.fixed_mask is not None:
-            weight = resample(_tensor(images.fixed_mask.array != 0, device), fixed_map, grid.shape, between=between)
-        else:
-            shown = foreground(images.fixed.array)
-            between()
-            weight = resample(_tensor(shown, device), fixed_map, grid.shape, between=between)
-            weight = (smooth(weight, _WEIGHT_SIGMA_VOX) > _WEIGHT_THRESHOLD).float()
-        mask = images.moving_mask
-        return RefinementPair(
-            fixed=resample(fixed, fixed_map, grid.shape, between=between),
-            moving=moving,
-            moving_from_fixed_vox=moving_map,
-            moving_voxels_per_fixed=(float(moving_ratio[0]), float(moving_ratio[1]), float(moving_ratio[2])),
-            fixed_weight=weight,
-            moving_weight=None if mask is None else _tensor(mask.array != 0, device),
-        )
+        return pair_on_grid(images, grid, self._preprocessing, self.attempt.device, self.between)
 
     @property
     def _weight_of_predicted(self) -> float:
@@ -299,12 +319,15 @@ class Search:
             return images, pair, None, None
         known = seen_labels(model, pair, keeps_probabilities=keeps, between=self.between)
         labels = self._labels_of(known, images, grid, grid)
-        kind = "rigid" if self.config.initial == "rigid" else "affine"
-        found = None if labels is None else compare(labels, pair, grid, kind, self.between)
+        found = None if labels is None else compare(labels, pair, grid, self._kind, self.between)
         if found is None:
             return images, pair, known, None
         self.report(Metric(stage=STAGE, step=0, values={"disagreement": found.after}))
         if doubt := doubt_of(model.card, found):
+            if (side := self._side_for_transfer(model, known, images)) is not None:
+                self._known_side, self._believed = side, False
+                self.report(Warning(code="contrast-transferred", text=transfer_text(model.card, side)))
+                return images, pair, of_one_side(known, side), replace(found, gained=False)
             self._believed = self.config.label_weight is not None
             cure = "They guide all the same, as asked." if self._believed else "Its labels are left out."
             text = f"{doubt} {cure} Choose a model that knows both, or 'none'."
@@ -312,11 +335,17 @@ class Search:
             return images, pair, known, replace(found, gained=False)
         if not (found.gained and self._may_move(images)):
             return images, pair, known, replace(found, gained=False)
-        images = with_better_start(images, grid, found)
-        pair = replace(pair, moving_from_fixed_vox=_moving_map(images, grid))
+        images = with_better_start(images, grid, found.matrix_vox)
+        pair = replace(pair, moving_from_fixed_vox=moving_map(images, grid))
         if not self._has_field:
             known = seen_labels(model, pair, known, keeps_probabilities=keeps, between=self.between)
         return images, pair, known, found
+
+    def _side_for_transfer(self, model: ReadyModel, known: Prediction, images: PairImages) -> Side | None:
+        """The image that the model knows, where it knows that one alone and may show it in the other's contrast."""
+        if self._has_field or self.config.label_weight is not None or images.start.deformation is not None:
+            return None
+        return known_side(model.card, known)
 
     def _may_move(self, images: PairImages) -> bool:
         wanted, start = self.config.label_alignment, images.start
@@ -367,13 +396,3 @@ class Search:
         if before is not None and model.card.network.classes:
             return replace(passes, first=look(None))  # classes of the moving image lie where that was aligned
         return passes
-
-
-def _moving_map(images: PairImages, grid: Grid) -> NDArray[np.float64]:
-    """From voxels of the grid to those of the moving image in canonical order, through the initial alignment."""
-    moving = images.in_canonical_order().moving
-    return voxel_map(grid.ras_from_ijk, moving.ras_from_ijk, images.moving_from_fixed_ras)
-
-
-def _tensor(array: NDArray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None, None].to(device)

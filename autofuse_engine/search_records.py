@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -68,6 +69,15 @@ class Attempt:
         return f"{self.precision} on {self.device}{grid}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContrastFigures:
+    """Of a pair of two contrasts that was searched in one: ``known`` says which image's labels showed it in the other's
+    contrast, ``correlation`` how well that explains the other image as the coarse search put it."""
+
+    known: Literal["fixed", "moving"]
+    correlation: float
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
     """The velocity field of a pair, ``(1, 3, D, H, W)`` in voxels of ``grid``; None where only the alignment counts.
@@ -99,3 +109,4 @@ class Found:
     regularity_weight: Tensor | None = None
     passes_mm: tuple[float, ...] = ()
     label_alignment: LabelAlignment | None = None
+    contrast: ContrastFigures | None = None

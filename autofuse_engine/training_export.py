@@ -17,7 +17,7 @@ from autofuse_engine.events import Report, silent
 from autofuse_engine.image_facts import TrainingRange
 from autofuse_engine.label_trial import try_labels
 from autofuse_engine.model_card import IntendedUse, ModelCard, Preprocessing, Storage, begun_with, sha256_of
-from autofuse_engine.model_description import range_of_dataset, range_of_manifest
+from autofuse_engine.model_description import label_shares, range_of_dataset, range_of_manifest
 from autofuse_engine.networks.build import build_network
 from autofuse_engine.run_folder import RunFolder
 from autofuse_engine.training_configs import TrainingConfig
@@ -173,10 +173,13 @@ def _training_range(
     manifest: Manifest | None = None
     if (folder / MANIFEST).is_file() and sha256_of(folder / MANIFEST) == facts["dataset"].get("manifest_sha256"):
         manifest = read_manifest(folder)
+    found = None if manifest is None else range_of_manifest(manifest)
     if images is not None:
         splits = None if manifest is None else {case.name: case.split for case in manifest.cases}
-        return range_of_dataset(images, preprocessing, splits=splits)
-    return None if manifest is None else range_of_manifest(manifest)
+        found = range_of_dataset(images, preprocessing, splits=splits)
+    if found is None or manifest is None or not facts["config"]["network"].get("classes"):
+        return found
+    return replace(found, label_shares=label_shares(folder))
 
 
 def _classes(config: dict[str, Any], dataset: dict[str, Any]) -> list[dict[str, Any]]:

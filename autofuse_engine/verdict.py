@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from autofuse_engine.model_fit import DOUBT_CODES, LABELS_DISAGREE
+from autofuse_engine.model_fit import CONTRAST_TRANSFERRED, DOUBT_CODES, LABELS_DISAGREE
 
 Level = Literal["good", "check", "bad"]
 
@@ -96,7 +96,8 @@ def _evidence(report: Mapping[str, Any]) -> list[_Evidence]:
         found += _dice("Dice of the other segments", of_others)
         found += [item for item in _dice("Dice of the guiding segments", of_guided) if item.gain < -item.margin]
     one_modality = ((report.get("provenance") or {}).get("config") or {}).get("similarity") != "mind"
-    one_modality = one_modality and not _warns_of(report, LABELS_DISAGREE)  # two contrasts, whose NCC says nothing
+    two_contrasts = _warns_of(report, LABELS_DISAGREE, CONTRAST_TRANSFERRED)  # whose NCC says nothing
+    one_modality = one_modality and not two_contrasts
     if not found and one_modality and (ncc := pair("ncc")) is not None:
         gain = ncc[1] - ncc[0]
         found.append(_Evidence(name="NCC", before=ncc[0], after=ncc[1], gain=gain, margin=_NCC_MARGIN, decimals=3))

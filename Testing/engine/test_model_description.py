@@ -16,20 +16,24 @@ from autofuse_engine.cli import main
 from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.data.files import write_volume
 from autofuse_engine.data.manifest import read_manifest
+from autofuse_engine.data.prepared import PreparedDataset
 from autofuse_engine.data.volume import Volume
 from autofuse_engine.dataset_configs import PreparationConfig
 from autofuse_engine.dataset_preparation import prepare_dataset
 from autofuse_engine.errors import AutoFuseError
 from autofuse_engine.evaluation_rows import PairRow, append_row
+from autofuse_engine.image_facts import TrainingRange
 from autofuse_engine.model_card import IntendedUse, ModelCard, Preprocessing, read_card
 from autofuse_engine.model_description import (
     label_names_of,
+    label_shares,
     range_of_dataset,
     range_of_manifest,
     validation_of_evaluation,
 )
 from autofuse_engine.model_page import index_text, page_text
 from Testing.engine.test_catalog import write_model
+from Testing.engine.training_runs import tiny_dataset
 
 PREPROCESSING = Preprocessing(spacing_mm=(2.0, 2.0, 2.0), intensity_percentiles=(0.0, 99.5))
 
@@ -84,6 +88,49 @@ def test_a_preparation_leaves_the_same_measures(dataset: Path, tmp_path: Path) -
     prepare_dataset(dataset, tmp_path / "prepared", config)
     manifest = read_manifest(tmp_path / "prepared")
     assert range_of_manifest(manifest) == range_of_dataset(dataset, manifest.preprocessing)
+
+
+def test_shares_of_the_labelled_volume_are_those_of_the_training_cases(tmp_path: Path) -> None:
+    prepared = PreparedDataset.open(tiny_dataset(tmp_path / "vorbereitet"))
+    values = sorted(label.value for label in prepared.labels)
+    counts = np.array(
+        [
+            [int((np.asarray(prepared.labelmap(number)) == value).sum()) for value in values]
+            for number, case in enumerate(prepared.cases)
+            if case.split == "train" and case.has_labels
+        ]
+    )
+    assert len(counts) > 1
+    found = counts / counts.sum(axis=1, keepdims=True)
+    shares = label_shares(prepared.folder)
+    assert list(shares) == [str(number + 1) for number in range(len(values))]
+    for number in range(len(values)):
+        expected = np.percentile(found[:, number], (0, 5, 50, 95, 100))
+        assert shares[str(number + 1)] == pytest.approx(expected, abs=1e-6)
+
+
+def test_measuring_the_images_again_keeps_the_shares_of_the_labels(dataset: Path, user: Path) -> None:
+    path = write_model(user, "a").with_suffix(".json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["training_range"] = replace(range_of_dataset(dataset, PREPROCESSING), label_shares=SHARES).to_dict()
+    content["training_range"]["spacing_mm"] = [9, 9, 9, 9, 9]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert main(["models", "describe", "a", "--images", str(dataset), "--quiet"]) == 0
+    known = read_card(path).training_range
+    assert known is not None
+    assert known.spacing_mm[0] == 1.5
+    assert known.label_shares == SHARES
+
+
+SHARES = {"1": (0.1, 0.2, 0.3, 0.4, 0.5)}
+
+
+@pytest.mark.parametrize("shares", [{"one": (0, 0, 0, 0, 0)}, {"1": (0, 1)}, {"1": (0.5, 0.4, 0.4, 0.4, 0.4)}, [1]])
+def test_shares_that_are_none_are_refused(dataset: Path, shares: Any) -> None:
+    known = range_of_dataset(dataset, PREPROCESSING)
+    assert TrainingRange(**known.to_dict()) == known
+    with pytest.raises(ValueError, match=r"label|five numbers"):
+        replace(known, label_shares=shares)
 
 
 def rows(folder: Path) -> Path:

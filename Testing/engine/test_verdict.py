@@ -88,6 +88,15 @@ def test_intensities_say_nothing_where_the_labels_of_a_model_tell_of_two_contras
     assert judge(report({"ncc": 0.25, "dice_mean": 0.6}, {"ncc": -0.07, "dice_mean": 0.5}, **warned)).level == "bad"
 
 
+def test_an_image_that_was_shown_in_another_contrast_is_no_doubt_but_leaves_no_judge() -> None:
+    warned = {"warnings": [{"code": "contrast-transferred", "text": "..."}]}
+    verdict = judge(report({"ncc": 0.25}, {"ncc": -0.07}, **warned))
+    assert verdict.level == "check"
+    assert "no figure can tell whether it helped" in verdict.text
+    assert "not trained" not in verdict.text
+    assert judge(report({"ncc": 0.25, "dice_mean": 0.6}, {"ncc": -0.07, "dice_mean": 0.7}, **warned)).level == "good"
+
+
 def guided(before: dict[Any, float], after: dict[Any, float], ncc: tuple[float, float], **more: Any) -> dict[str, Any]:
     """A report whose Dice are given by label, with their mean over all labels."""
     times = [{"dice": dice, "dice_mean": sum(dice.values()) / len(dice), "ncc": value}
