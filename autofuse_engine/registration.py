@@ -262,7 +262,7 @@ class _Run:
             metrics = judge.before_and_after(
                 inputs.moving, inputs.moving_labels, start.whole, forward, warped, warped_labels, self._check_cancelled
             )
-            segmented = segmentations(found, inputs.fixed, inputs.moving, matrix)
+            segmented = segmentations(found, inputs.fixed, inputs.moving)
             consistency = inverse_consistency_mm(forward, inverse, inputs.fixed, inner, self.config.seed)
         self.seconds["total"] = time.perf_counter() - started
         peak = peak_memory_bytes(device)

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,11 +32,11 @@ from autofuse_engine.lent_labels import (
     transfer_text,
     with_better_start,
 )
-from autofuse_engine.memory import free_memory_bytes
 from autofuse_engine.model_card import LEAST_LABELS, Preprocessing
 from autofuse_engine.passes import Passes, given_after, moving_after, predict_in_passes
 from autofuse_engine.prediction import ModelCache, Prediction, ReadyModel, predict
 from autofuse_engine.refinement import LevelReport, RefinementPair, refine
+from autofuse_engine.search_memory import require_memory
 from autofuse_engine.search_pair import covered_share, moving_map, pair_on_grid
 from autofuse_engine.search_records import Attempt, ContrastFigures, Found, PairImages
 from autofuse_engine.spatial.resample import resample
@@ -50,9 +49,6 @@ STEPS_WITH_MODEL = 10
 """At both levels, where the model's card does not say."""
 _MULTIPLE_WITHOUT_MODEL = 8
 _WORKING_PREPROCESSING = Preprocessing(intensity_percentiles=(0.0, 99.5))
-_BYTES_PER_VOXEL = {"refinement": 900, "network": 700, "autofuse-trans": 1200}
-_BYTES_PER_VOXEL_SEGMENTING, _BYTES_PER_VOXEL_AND_CLASS = 300, 12
-_BYTES_PER_VOXEL_WITH_LABELS = 300
 _FINER = 0.9
 
 Stage = Callable[[str], AbstractContextManager[None]]
@@ -101,18 +97,20 @@ class Search:
         passes: Passes | None = None
         fields = CarriedFields()
         levels: tuple[LevelReport, ...] = ()
-        labels, aligned, common = 0, None, None
+        labels, aligned, common, segmented_under = 0, None, None, images.start
         if steps > 0:
             grid = self._finer_grid(images.fixed, model_grid)
         if not self._has_field and images.start.deformation is not None:
             before = images.start.displacement_vox(grid, self.attempt.device, self.between)
             fields = CarriedFields() if before is None else CarriedFields.starting_from(before)
         if self.model is not None or steps > 0:
-            self._require_memory(model_grid, grid, has_labels=images.guidance is not None)
+            guided = images.guidance is not None or (self._segments and self._weight_of_predicted > 0)
+            require_memory(self.attempt.device, self.model, model_grid, grid, has_labels=guided)
             pair = self._pair(images, model_grid)
             if self.model is not None:
                 with self.stage("network"):
                     images, pair, known, aligned = self._labels_come_first(self.model, images, pair, model_grid)
+                    segmented_under = images.start
                     passes = self._predict(self.model, pair, images, model_grid, known)
                     fields = CarriedFields.of(passes) if self._has_field else fields
             if steps > 0:
@@ -121,9 +119,8 @@ class Search:
                     if self._known_side is not None and passes is not None:
                         common = self._common_contrast(self._known_side, pair, passes.first, images, model_grid, stop)
                         images = with_better_start(images, model_grid, common.matrix_vox)
-                        pair = self._pair(images, model_grid)
                         report = within(report, SHARE, 1.0)
-                    if grid is not model_grid:
+                    if grid is not model_grid or common is not None:
                         pair = self._pair(images, grid)
                         fields = fields.onto(grid, model_grid) if self._has_field else fields
                     pair = replace(pair, labels=self._guiding_labels(passes, images, grid, model_grid))
@@ -141,6 +138,7 @@ class Search:
         first = None if passes is None else passes.first
         return Found(
             start=images.start,
+            segmented_under_ras=segmented_under.matrix_ras,
             label_alignment=aligned,
             contrast=None if common is None else ContrastFigures(known=common.side, correlation=common.correlation),
             velocity_vox=fields.velocity_vox,
@@ -163,6 +161,10 @@ class Search:
     @property
     def _has_field(self) -> bool:
         return self.model is not None and self.model.card.predicts_field
+
+    @property
+    def _segments(self) -> bool:
+        return self.model is not None and self.model.card.network.classes > 0
 
     @property
     def _preprocessing(self) -> Preprocessing:
@@ -261,20 +263,6 @@ class Search:
             spacing = (suitable_spacing_mm(fixed),) * 3
         x, y, z = (side * self.attempt.coarser for side in spacing)
         return working_grid(fixed, (x, y, z), multiple, self._preprocessing.orientation)
-
-    def _require_memory(self, model_grid: Grid, grid: Grid, *, has_labels: bool) -> None:
-        kinds = ["refinement"] if self.model is None else ["refinement", "network", self.model.card.network.kind]
-        per_voxel = max(_BYTES_PER_VOXEL.get(kind, 0) for kind in kinds)
-        refining = _BYTES_PER_VOXEL["refinement"]
-        if self.model is not None and (classes := self.model.card.network.classes):
-            has_labels = has_labels or self._weight_of_predicted > 0
-            per_voxel += _BYTES_PER_VOXEL_SEGMENTING + _BYTES_PER_VOXEL_AND_CLASS * classes
-        need = float(np.prod(model_grid.shape)) * per_voxel
-        refining += _BYTES_PER_VOXEL_WITH_LABELS * has_labels
-        need = max(need, float(np.prod(grid.shape)) * refining)
-        free = free_memory_bytes(self.attempt.device)
-        if free is not None and need > free:
-            raise MemoryError(f"about {need / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free")
 
     def _pair(self, images: PairImages, grid: Grid) -> RefinementPair:
         return pair_on_grid(images, grid, self._preprocessing, self.attempt.device, self.between)

@@ -86,13 +86,16 @@ class Found:
     displacement or was asked more than once, and what the search started from. ``model_grid`` is where the model saw
     the images: ``grid`` itself unless the refinement took a finer one. On it lie ``fixed_classes`` and
     ``moving_classes``, ``(D, H, W)``, uint8, where the model segments: the fixed image, and the moving image under the
-    initial alignment; and ``regularity_weight``, ``(1, 1, D, H, W)``, from a model that learns it. ``steps`` of the
-    refinement were allowed at each level (by default fewer at the finest), and ``labels`` guided it. ``passes_mm`` has
-    the mean length of each pass's displacement where there were several. ``start`` is that of the pair, or what the
-    labels of a model made of its matrix (``label_alignment``, where six or more count).
+    alignment ``segmented_under_ras`` (4x4), that of ``start`` unless it was improved afterwards; None of an image that
+    the model does not know (``contrast``). There also lies ``regularity_weight``, ``(1, 1, D, H, W)``, from a model
+    that learns it. ``steps`` of the refinement were allowed at each level (by default fewer at the finest), and
+    ``labels`` guided it. ``passes_mm`` has the mean length of each pass's displacement where there were several.
+    ``start`` is that of the pair, or what the labels of a model made of its matrix (``label_alignment``, where six or
+    more count, or ``contrast``).
     """
 
     start: InitialTransform
+    segmented_under_ras: NDArray[np.float64]
     velocity_vox: Tensor | None
     grid: Grid
     model_grid: Grid

@@ -12,19 +12,16 @@ from autofuse_engine.data.volume import Volume
 from autofuse_engine.search_records import Found
 
 
-def segmentations(
-    found: Found, fixed: Volume, moving: Volume, moving_from_fixed_ras: NDArray[np.float64]
-) -> tuple[Volume | None, Volume | None]:
+def segmentations(found: Found, fixed: Volume, moving: Volume) -> tuple[Volume | None, Volume | None]:
     """Labelmaps of the fixed and the moving image, uint8, each on its image's own grid; None without such a model.
 
-    The model sees both images on its grid, the moving one under the initial alignment. Outside of that grid everything
-    is background.
+    The model sees both images on its grid, the moving one under an alignment. Outside of that grid everything is
+    background.
 
     Args:
-        found: holds the classes on the model's grid.
+        found: holds the classes on the model's grid, and that alignment.
         fixed: gives the grid.
         moving: likewise.
-        moving_from_fixed_ras: 4x4, RAS mm, the initial alignment.
     """
 
     def on_image(classes: Tensor | None, image: Volume, grid_from_image_ras: NDArray) -> Volume | None:
@@ -37,5 +34,5 @@ def segmentations(
 
     return (
         on_image(found.fixed_classes, fixed, np.eye(4)),
-        on_image(found.moving_classes, moving, np.linalg.inv(moving_from_fixed_ras)),
+        on_image(found.moving_classes, moving, np.linalg.inv(found.segmented_under_ras)),
     )

@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "segmentation_output",
         "dataset_check",
         "dataset_preparation",
-        "search", "search_pair", "search_records",
+        "search", "search_memory", "search_pair", "search_records",
         "contrast_search", "contrast_transfer",
         "memory_ladder",
         "guidance",

@@ -231,6 +231,11 @@ def test_a_registration_of_two_contrasts_goes_on_in_one(side: Side, seer: Path) 
     assert error < 0.4 * error_mm(np.eye(4), MOTION)
     seen = {"fixed": result.fixed_segmentation, "moving": result.moving_segmentation}
     assert [name for name, labels in seen.items() if labels is not None] == [side], "of the other nothing is known"
+    motion = np.eye(4) if side == "fixed" else MOTION
+    truth = balls(map_points(np.linalg.inv(motion), points_of(frame())), shrunk_mm=2.5)
+    lies = seen[side]
+    assert lies is not None
+    assert (lies.array[truth > 0] == truth[truth > 0]).mean() > 0.9, "where the image shows it"
     verdict = judge(result.report)
     assert verdict.level == "check"
     assert "NCC" not in verdict.text

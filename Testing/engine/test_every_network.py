@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from autofuse_engine import search
+from autofuse_engine import search_memory
 from autofuse_engine.checkpoint import save_checkpoint
 from autofuse_engine.configs import NETWORKS, NetworkConfig, RegistrationConfig
 from autofuse_engine.data.synthetic import SyntheticPair, make_pair
@@ -109,7 +109,7 @@ def test_a_transformer_is_asked_for_more_memory_than_a_convolutional_network(
     for name, enough in (("autofuse", True), ("autofuse-trans", False)):
         config = replace(small, model=saved(replace(NETWORKS[name], channels=4), tmp_path / name))
         with monkeypatch.context() as context:
-            context.setattr(search, "free_memory_bytes", lambda device, free=1000 * 32**3: free)
+            context.setattr(search_memory, "free_memory_bytes", lambda device, free=1000 * 32**3: free)
             report = register(pair.fixed, pair.moving, config).report
         assert (report["working_grid"]["shape"] == [32, 32, 32]) is enough
         assert ("less-memory" not in {warning["code"] for warning in report["warnings"]}) is enough

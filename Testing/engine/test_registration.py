@@ -283,6 +283,7 @@ def test_memory_is_tried_from_plenty_to_little_and_every_step_is_announced() -> 
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB")
         return Found(
             start=InitialTransform(matrix_ras=np.eye(4)),
+            segmented_under_ras=np.eye(4),
             velocity_vox=None,
             grid=None,
             model_grid=None,

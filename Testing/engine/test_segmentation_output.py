@@ -52,7 +52,8 @@ def test_classes_of_the_working_grid_land_where_the_images_show_them() -> None:
     moving_from_fixed[:3, 3] = [4.0, -3.0, 6.0]
     classes = torch.from_numpy(ball(points_of(work)))  # both images look alike under the initial alignment
     found = Found(
-        start=InitialTransform(matrix_ras=np.eye(4)),
+        start=InitialTransform(matrix_ras=np.diag([2.0, 1, 1, 1])),  # improved since, without influence
+        segmented_under_ras=moving_from_fixed,
         velocity_vox=None,
         grid=Grid(shape=(8, 8, 8), ras_from_ijk=np.eye(4)),  # of the refinement, without influence
         model_grid=Grid(shape=work.shape, ras_from_ijk=work.ras_from_ijk),
@@ -66,7 +67,7 @@ def test_classes_of_the_working_grid_land_where_the_images_show_them() -> None:
         fixed_classes=classes,
         moving_classes=classes,
     )
-    on_fixed, on_moving = segmentations(found, fixed, moving, moving_from_fixed)
+    on_fixed, on_moving = segmentations(found, fixed, moving)
     assert on_fixed is not None
     assert on_moving is not None
     assert on_fixed.same_grid(fixed)
