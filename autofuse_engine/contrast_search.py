@@ -101,30 +101,43 @@ def find_common_contrast(
     known = pair.fixed if side == "fixed" else aligned(pair.moving)
     transfer = ContrastTransfer(known, probabilities, grid.spacing_mm, between)
     coarse = replace(config, finest_steps=0)
-    matrix, other = np.eye(4), aligned(pair.moving) if side == "fixed" else pair.fixed
-    contrast = transfer.fit(other, BLUR_MM[0])
+    masked = _masked(pair)
+    matrix, other = np.eye(4), aligned(masked.moving) if side == "fixed" else masked.fixed
+    counts = masked.fixed_weight if side == "fixed" else masked.moving_weight
+    counts = counts if side == "fixed" or counts is None else aligned(counts)
 
-    def so_far() -> CommonContrast:
-        of_known = covered if side == "fixed" else aligned(covered)
-        correlation = _correlation(transfer.show(known, of_known, np.eye(4), contrast), other)
+    def fitted(blur_mm: float) -> CommonContrast:
+        contrast = transfer.fit(other if counts is None else other * (counts > _LEAST_WEIGHT), blur_mm)
         return CommonContrast(
-            side=side, transfer=transfer, contrast=contrast, matrix_vox=matrix, grid=grid, correlation=correlation
+            side=side, transfer=transfer, contrast=contrast, matrix_vox=matrix, grid=grid, correlation=0.0
         )
 
+    found = fitted(BLUR_MM[0])
     for number, blur_mm in enumerate(BLUR_MM[1:]):
         if stop():
             break
         shown = replace(
-            so_far().applied(pair, covered, grid, pair.moving_from_fixed_vox),
+            found.applied(pair, covered, grid, pair.moving_from_fixed_vox),
             moving_from_fixed_vox=pair.moving_from_fixed_vox @ matrix,
         )
         part = _part_of(report, number, len(BLUR_MM) - 1)
         velocity = refine(shown, coarse, report=part, stop=stop).velocity_vox
-        other = _carried(pair, side, matrix, velocity, between)
-        contrast = transfer.fit(other, blur_mm)
+        other = _carried(masked, side, matrix, velocity, between)
         if kind is not None:
             matrix = matrix @ _closest_matrix(velocity, pair.fixed_weight, grid.spacing_mm, kind)
-    return so_far()
+        found = fitted(blur_mm)
+    of_known = covered if side == "fixed" else aligned(covered)
+    return replace(found, correlation=_correlation(transfer.show(known, of_known, np.eye(4), found.contrast), other))
+
+
+def _masked(pair: RefinementPair) -> RefinementPair:
+    """The pair with images that show nothing where they do not count."""
+    weights = pair.fixed_weight, pair.moving_weight
+    fixed, moving = (
+        image if weight is None else image * (weight > _LEAST_WEIGHT)
+        for image, weight in zip((pair.fixed, pair.moving), weights, strict=True)
+    )
+    return replace(pair, fixed=fixed, moving=moving)
 
 
 def within(report: Report, first: float, last: float) -> Report:

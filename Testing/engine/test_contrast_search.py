@@ -128,6 +128,27 @@ def test_an_alignment_that_shall_stay_stays() -> None:
     assert found.correlation > 0.5
 
 
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+@pytest.mark.parametrize("masked", ["fixed", "moving"])
+def test_what_masks_leave_out_has_no_part_in_the_contrast(side: Side, masked: Side) -> None:
+    scene = Scene(side, degrees=3, scale=1.0)
+    mask = torch.ones_like(scene.foreground)
+    mask[:, :, :, :14] = 0
+    spoilt = getattr(scene.pair, masked) * mask + 0.95 * (1 - mask) * (getattr(scene.pair, masked) > 0)
+    if side == masked:
+        spoilt = getattr(scene.pair, masked)  # of the known image the labels count, which nobody spoils
+    weight = scene.foreground * mask if masked == "fixed" else mask
+    weights = {"moving_weight": None} | {f"{masked}_weight": weight}
+    clean = scene.find(None).contrast
+    scene.pair = replace(scene.pair, **{masked: spoilt}, **weights)
+    masked_out = scene.find(None).contrast
+    scene.pair = replace(scene.pair, fixed_weight=scene.foreground, moving_weight=None)
+    counted = scene.find(None).contrast
+    error = float((masked_out[0] - clean[0]).abs().mean())
+    assert error < 0.07
+    assert side == masked or float((counted[0] - clean[0]).abs().mean()) > 2 * error
+
+
 def test_progress_is_a_part_of_the_refinement_and_the_curve_of_the_loss_is_left_to_that() -> None:
     events: list[Event] = []
     Scene("fixed").find(report=events.append)
