@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import Tensor
 from autofuse_engine import search
 from autofuse_engine.checkpoint import save_checkpoint
 from autofuse_engine.configs import NetworkConfig, RefinementConfig, RegistrationConfig
-from autofuse_engine.contrast_search import SHARE, CommonContrast, Side, find_common_contrast, within
+from autofuse_engine.contrast_search import SHARE, CommonContrast, Side, _carried, find_common_contrast, within
 from autofuse_engine.data.preprocessing import Grid
 from autofuse_engine.data.volume import Volume, map_points
 from autofuse_engine.events import Event, Metric, Progress
@@ -26,7 +27,10 @@ from autofuse_engine.prediction import Prediction
 from autofuse_engine.refinement import RefinementPair
 from autofuse_engine.registration import register
 from autofuse_engine.spatial.grid import apply_matrix, voxel_grid
+from autofuse_engine.spatial.integrate import integrate
 from autofuse_engine.spatial.resample import resample
+from autofuse_engine.spatial.smooth import smooth_image
+from autofuse_engine.spatial.warp import sample
 from autofuse_engine.verdict import judge
 from Testing.engine.test_contrast_transfer import CLASSES, ELSEWHERE, HERE, correlation, image_of, regions
 from Testing.engine.test_label_alignment import (
@@ -111,6 +115,39 @@ def test_contrast_and_alignment_are_found_whichever_image_is_known(side: Side) -
     assert correlation(pair.fixed, lies, both) > correlation(scene.pair.fixed, plain, both) + 0.4
     untouched = "moving" if side == "fixed" else "fixed"
     assert getattr(pair, untouched) is getattr(scene.pair, untouched)
+
+
+def test_the_unknown_image_is_carried_to_where_the_known_one_shows_the_same() -> None:
+    scene = Scene("moving")
+    noise = torch.randn(1, 3, *scene.grid.shape, generator=torch.Generator().manual_seed(2))
+    velocity = torch.cat([smooth_image(noise[:, axis : axis + 1], 4.0) for axis in range(3)], dim=1)
+    velocity = velocity * (3.0 / velocity.norm(dim=1).mean())
+    matrix = turn_about_the_centre(scene.grid.shape, 5.0, 0.97)
+    carried = _carried(scene.pair, "moving", matrix, velocity, lambda: None)
+    points = voxel_grid(scene.grid.shape)
+    places = apply_matrix(matrix, points + integrate(velocity))  # where x of the fixed image lies in the moving one
+    inner = smooth_image(scene.foreground, 2.0) > 0.95
+    back, plain = (sample(image, places)[inner] for image in (carried, scene.pair.fixed))
+    shown = scene.pair.fixed[inner]
+    assert float(torch.corrcoef(torch.stack([back, shown]))[0, 1]) > 0.97
+    assert float(torch.corrcoef(torch.stack([plain, shown]))[0, 1]) < 0.8
+
+
+def test_the_moving_image_may_lie_on_a_grid_of_its_own() -> None:
+    scene = Scene("moving")
+    own = np.diag([0.8, 0.9, 1.1, 1.0])  # takes its voxels to those of the scene
+    own[:3, 3] = [2.0, -3.0, 1.0]
+    shape = tuple(math.ceil(side / step) for side, step in zip(scene.grid.shape, np.diag(own), strict=False))
+    before = scene.find()
+    scene.covered = resample(scene.covered, own, shape)
+    moving = resample(scene.moving, own, shape)
+    scene.pair = replace(scene.pair, moving=moving, moving_from_fixed_vox=np.linalg.inv(own))
+    found = scene.find()
+    assert scene.error(found.matrix_vox) < 0.45 * scene.error(np.eye(4))
+    assert found.correlation > before.correlation - 0.05
+    there = found.applied(scene.pair, scene.covered, scene.grid, scene.pair.moving_from_fixed_vox).moving
+    lies = resample(there, np.linalg.inv(own) @ found.matrix_vox, scene.grid.shape)
+    assert correlation(scene.pair.fixed, lies, scene.foreground * (lies > 0)) > 0.8
 
 
 def test_a_rigid_alignment_stays_rigid_in_millimetres() -> None:

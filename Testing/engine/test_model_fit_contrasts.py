@@ -43,6 +43,8 @@ def card(known: TrainingRange) -> ModelCard:
 
 USUAL = ball(17.5)
 INVERTED = USUAL.with_array(np.where(USUAL.array > 0, 520 - 0.2 * USUAL.array, 0).astype(np.float32), "other")
+SMALL = ball(9.0)
+SMALL = SMALL.with_array(np.where(SMALL.array > 0, 520 - 0.2 * SMALL.array, 0).astype(np.float32))
 THICK = replace(INVERTED, ras_from_ijk=INVERTED.ras_from_ijk @ np.diag([0.5, 0.7, 2.9, 1]))
 
 
@@ -83,9 +85,7 @@ def test_scans_of_another_contrast_may_have_other_spacings_but_not_another_size(
     assert chosen([card], usual, thick) == "balls"
     same = facts(replace(USUAL, ras_from_ijk=THICK.ras_from_ijk))
     assert chosen([card], usual, same) == "none", "of its own contrast it knows which spacings it can do with"
-    small = ball(9.0)
-    small = facts(small.with_array(np.where(small.array > 0, 520 - 0.2 * small.array, 0).astype(np.float32)))
-    assert chosen([card], usual, small) == "none"
+    assert chosen([card], usual, facts(SMALL)) == "none"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,7 @@ def test_scans_of_another_contrast_may_have_other_spacings_but_not_another_size(
         (THICK, USUAL, []),
         (INVERTED, INVERTED, [INTENSITY_UNUSUAL, INTENSITY_UNUSUAL]),
         (USUAL, ball(9.0), [SIZE_UNUSUAL]),
+        (USUAL, SMALL, [SIZE_UNUSUAL]),
     ],
 )
 def test_a_named_model_warns_of_what_it_cannot_do_without(
