@@ -106,11 +106,12 @@ class ContrastTransfer:
         """
         shape = tuple(image.shape[2:])
         same = shape == tuple(self.probabilities.shape[2:]) and np.allclose(grid_from_image_vox, np.eye(4), atol=1e-6)
-        result = torch.zeros_like(image)
+        maps = torch.zeros_like(self.probabilities[:, :2])  # what is added to the image, and what multiplies it
         for number, (level, slope) in enumerate(zip(*contrast.tolist(), strict=True)):
             self.between()
             member = self.probabilities[:, number : number + 1]
-            if not same:
-                member = resample(member, grid_from_image_vox, shape, continued=True, between=self.between)
-            result += member * (level + slope * (image - self._means[number]))
+            maps += torch.cat([member * (level - slope * self._means[number]), member * slope], dim=1)
+        if not same:  # sums of labels may be looked up instead of labels: it is linear
+            maps = resample(maps, grid_from_image_vox, shape, continued=True, between=self.between)
+        result = maps[:, :1] + maps[:, 1:] * image
         return torch.where(image > _FOREGROUND, result.clamp(min=_DARKEST), torch.zeros_like(image)) * covered
