@@ -15,6 +15,7 @@ from autofuse_engine.configs import RefinementConfig
 from autofuse_engine.contrast_transfer import ContrastTransfer
 from autofuse_engine.data.preprocessing import Grid
 from autofuse_engine.events import Event, Progress, Report
+from autofuse_engine.metrics import correlation
 from autofuse_engine.refinement import RefinementPair, refine
 from autofuse_engine.spatial.grid import apply_matrix, voxel_grid, voxel_map
 from autofuse_engine.spatial.integrate import integrate, squarings_for
@@ -39,7 +40,8 @@ class CommonContrast:
         contrast: how they look in the other image.
         matrix_vox: 4x4, tensor axis order: takes voxels of the grid to where the initial alignment is to be looked up.
         grid: of the labels, and of the matrix.
-        correlation: of the image shown in the other's contrast with the other, where the last coarse search put it.
+        correlation: of the image shown in the other's contrast with the other, where the last coarse search put it; 0
+            where they have nothing in common.
     """
 
     side: Side
@@ -127,7 +129,12 @@ def find_common_contrast(
             matrix = matrix @ _closest_matrix(velocity, pair.fixed_weight, grid.spacing_mm, kind)
         found = fitted(blur_mm)
     of_known = covered if side == "fixed" else aligned(covered)
-    return replace(found, correlation=_correlation(transfer.show(known, of_known, np.eye(4), found.contrast), other))
+    first, second = (
+        image.cpu().numpy() for image in (transfer.show(known, of_known, np.eye(4), found.contrast), other)
+    )
+    both = (first > 0) & (second > 0)
+    explained = correlation(first, second, both) if both.any() else 0.0
+    return replace(found, correlation=explained if np.isfinite(explained) else 0.0)
 
 
 def _masked(pair: RefinementPair) -> RefinementPair:
@@ -184,16 +191,6 @@ def _carried(
 
 def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.linalg.inv(matrix).astype(np.float64)
-
-
-def _correlation(first: Tensor, second: Tensor) -> float:
-    """Pearson's, where both show something."""
-    both = (first > 0) & (second > 0)
-    if int(both.sum()) < 2:
-        return 0.0
-    values = torch.stack([first[both], second[both]]).double()
-    found = float(torch.corrcoef(values)[0, 1])
-    return found if np.isfinite(found) else 0.0
 
 
 def _closest_matrix(

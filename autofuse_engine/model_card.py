@@ -147,6 +147,9 @@ class ModelCard(Config):
         _require(good, "label_weight is 0..100", weight)
         good = self.predicts_field is True or (self.predicts_field is False and self.network.classes > 0)
         _require(good, "predicts_field is true, or false for a network that segments", self.predicts_field)
+        shares = {} if self.training_range is None else self.training_range.label_shares
+        strangers = [name for name in shares if not 1 <= int(name) < self.network.classes]
+        _require(not strangers, "label_shares are of the network's classes above 0", strangers)
         for item in _LISTS:
             value = getattr(self, item)
             texts = isinstance(value, tuple) and all(isinstance(text, str) for text in value)

@@ -376,11 +376,20 @@ def test_the_known_side_is_the_only_usual_one(fixed: list[int], moving: list[int
     assert known_side(card_with(None), seen) is None
 
 
+@pytest.mark.parametrize("number", ["0", str(CLASSES)])
+def test_shares_of_classes_that_the_network_does_not_have_are_refused(number: str) -> None:
+    five = (0.1, 0.1, 0.2, 0.3, 0.3)
+    with pytest.raises(ValueError, match="label_shares"):
+        card_with({number: five})
+    assert card_with({str(CLASSES - 1): five}).training_range is not None
+
+
 def test_only_models_that_lend_enough_labels_show_contrasts() -> None:
     full = card_with(shares(np.array(USUAL) / 1000))
     full = replace(full, network=NetworkConfig(channels=2, classes=LABELS + 1))
     assert full.shows_contrasts
-    assert not replace(full, network=NetworkConfig(channels=2, classes=6)).shows_contrasts
+    few = range_with(shares(np.array(USUAL[:5]) / 800))
+    assert not replace(full, network=NetworkConfig(channels=2, classes=6), training_range=few).shows_contrasts
     assert not replace(full, predicts_field=True).shows_contrasts
     assert not replace(full, label_weight=0.0).shows_contrasts
     assert not replace(full, training_range=None).shows_contrasts

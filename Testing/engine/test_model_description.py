@@ -114,6 +114,7 @@ def test_measuring_the_images_again_keeps_the_shares_of_the_labels(dataset: Path
     content = json.loads(path.read_text(encoding="utf-8"))
     content["training_range"] = replace(range_of_dataset(dataset, PREPROCESSING), label_shares=SHARES).to_dict()
     content["training_range"]["spacing_mm"] = [9, 9, 9, 9, 9]
+    content["network"]["classes"] = 2
     path.write_text(json.dumps(content), encoding="utf-8")
     assert main(["models", "describe", "a", "--images", str(dataset), "--quiet"]) == 0
     known = read_card(path).training_range
