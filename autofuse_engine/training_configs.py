@@ -15,6 +15,8 @@ __all__ = ["AugmentationConfig", "LossConfig", "Stage", "SynthesisConfig", "Trai
 
 Precision = Literal["float32", "bfloat16"]
 _REGULARITY = ("folding", "smoothness", "varying_smoothness", "weight_prior")
+Learns = Literal["everything", "segmentation", "field"]
+LEARNS: tuple[Learns, ...] = ("everything", "segmentation", "field")
 PAPER_VOXELS = 144 * 192 * 160
 """Voxels of the paper's images: the folding term, which the paper sums, is a mean here."""
 SEGMENTATION_TERMS: Mapping[str, tuple[str, ...]] = {
@@ -40,6 +42,7 @@ class LossConfig(Config):
     ``varying_regularity`` only: ``varying_smoothness`` and ``weight_prior``, g and b of ``losses.spatially_varying``;
     conditional networks draw both anew at each step instead. ``label_overlap`` weighs the soft Dice of the carried
     labels, of ``labels_a_step`` labels drawn anew at each step, for networks that need not segment.
+    ``correspondence`` weighs how far points are led apart that ``autofuse dataset correspond`` found at one place.
     """
 
     similarity: Similarity = "lncc"
@@ -55,6 +58,7 @@ class LossConfig(Config):
     segmentation: float = 1.0
     fusion: float = 1.0
     label_overlap: float = 0.0
+    correspondence: float = 0.0
     labels_a_step: int = 8
 
     def __post_init__(self) -> None:
@@ -63,7 +67,7 @@ class LossConfig(Config):
         whole(self, "labels_a_step", 1, 255)
         for name in ("similarity_weight", "kl_smoothness"):
             number(self, name, 0.0, 1e6, above=True)
-        for name in ("kl", *_REGULARITY, "segmentation", "fusion", "label_overlap"):
+        for name in ("kl", *_REGULARITY, "segmentation", "fusion", "label_overlap", "correspondence"):
             number(self, name, 0.0, 1e6)
         kind = self.weight_prior_kind
         require(kind in ("beta", "normal"), "weight_prior_kind is beta or normal", kind)
@@ -73,8 +77,8 @@ class LossConfig(Config):
         teach = dict.fromkeys(("moving_segmentation", "fixed_segmentation"), self.segmentation)
         fuse = {name: self.fusion for name in SEGMENTATION_TERMS if name not in teach}
         regular = {name: getattr(self, name) for name in _REGULARITY}
-        overlap = {"label_overlap": self.label_overlap}
-        return {"similarity": self.similarity_weight, "kl": self.kl, **regular, **teach, **fuse, **overlap}
+        known = {"label_overlap": self.label_overlap, "correspondence": self.correspondence}
+        return {"similarity": self.similarity_weight, "kl": self.kl, **regular, **teach, **fuse, **known}
 
 
 def term_names(losses: LossConfig, network: NetworkConfig) -> tuple[str, ...]:
@@ -94,18 +98,19 @@ def term_names(losses: LossConfig, network: NetworkConfig) -> tuple[str, ...]:
 class Stage(Config):
     """``steps`` steps on pairs of one kind (see ``data.pairs.PairSampler``) with one learning rate of Adam.
 
-    ``learns`` is ``everything``, or ``segmentation``: then a semi-supervised network learns to segment the fixed image
-    of each pair, and nothing else; a step takes a fraction of the time.
+    ``learns`` is ``everything``, or a part of a semi-supervised network. ``segmentation``: it learns to segment the
+    fixed image of each pair, and nothing else; a step takes a fraction of the time. ``field``: the path that sees
+    single images stays as it is, and so the segmentation, while the rest learns to register.
     """
 
     steps: int
     pairs: PairKind = "any"
     learning_rate: float = 1e-4
-    learns: Literal["everything", "segmentation"] = "everything"
+    learns: Learns = "everything"
 
     def __post_init__(self) -> None:
         learns = self.learns
-        require(learns in ("everything", "segmentation"), "learns is everything or segmentation", learns)
+        require(learns in LEARNS, f"learns is one of {', '.join(LEARNS)}", learns)
         whole(self, "steps", 1, 100_000_000)
         require(self.pairs in PAIR_KINDS, f"pairs is one of {', '.join(PAIR_KINDS)}", self.pairs)
         number(self, "learning_rate", 0.0, 1.0, above=True)
@@ -165,6 +170,8 @@ class TrainingConfig(Config):
             "stages without a segmentation to learn learn everything",
             learns,
         )
+        separable = self.network.classes > 0 or "field" not in learns
+        require(separable, "stages of a network that does not segment learn everything", learns)
         require(self.device != "" and isinstance(self.device, str), "device is auto, cpu, cuda or cuda:N", self.device)
         require(self.precision in ("float32", "bfloat16"), "precision is float32 or bfloat16", self.precision)
         whole(self, "batch", 1, 4096)

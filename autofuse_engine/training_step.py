@@ -21,7 +21,7 @@ from autofuse_engine.networks.network import NetworkOutput, RegistrationNetwork,
 from autofuse_engine.networks.recomputation import set_recomputation
 from autofuse_engine.networks.regularizer import random_code, term_weights
 from autofuse_engine.networks.segmentation import GivenClasses
-from autofuse_engine.training_configs import TrainingConfig, term_names
+from autofuse_engine.training_configs import Learns, TrainingConfig, term_names
 from autofuse_engine.training_pair_images import TrainingPair
 
 MOST_FAILURES_IN_A_ROW = 5
@@ -70,7 +70,8 @@ class PairLoss(nn.Module):
         compares_images: bool = True,
         overlap_labels: Tensor | None = None,
         given: tuple[GivenClasses | None, GivenClasses | None] = (None, None),
-        learns: str = "everything",
+        places: tuple[Tensor | None, Tensor | None] = (None, None),
+        learns: Learns = "everything",
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and terms of one pair (``training_pair_images.TrainingPair``), see ``losses.objective.objective``."""
         config = self.config
@@ -82,6 +83,7 @@ class PairLoss(nn.Module):
                 code = random_code(1, torch.Generator().manual_seed(noise_seed ^ 1)).to(fixed.device)
                 prior, smoothness = term_weights(code)
                 weights = (smoothness, prior)
+            self.network.keep_single_images(learns == "field")
             output: NetworkOutput = self.network(fixed, moving, code=code, fixed_given=given[0], moving_given=given[1])
         field = output.velocity_mean
         if output.velocity_log_variance is not None:
@@ -103,9 +105,11 @@ class PairLoss(nn.Module):
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
             overlap_labels=overlap_labels,
+            fixed_places=places[0],
+            moving_places=places[1],
             compares_images=compares_images,
         )
-        return objective(outcome, config.losses)
+        return objective(outcome, config.losses, learns)
 
     def _segmentation(self, image: Tensor, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Only the term that teaches the segmentation of one image; 0 without labels."""
@@ -160,7 +164,7 @@ class Stepper:
             # Where no gradient goes from the field to the segmentation, that has none for pairs without labels.
             taught = config.network.input_fusion and config.network.segmentation_code == "expected"
             unused = config.network.classes > 0 and not taught
-            unused = unused or any(stage.learns == "segmentation" for stage in config.stages)
+            unused = unused or any(stage.learns != "everything" for stage in config.stages)
             self._loss = DistributedDataParallel(self._loss, device_ids=device_ids, find_unused_parameters=unused)
         self.failures_in_a_row = 0
 
@@ -204,7 +208,7 @@ class Stepper:
         }
         return StepFigures(loss=loss, terms=means, gradient_norm=norm, skipped=skipped)
 
-    def _learn(self, pair: TrainingPair, pairs: int, learns: str) -> Tensor:
+    def _learn(self, pair: TrainingPair, pairs: int, learns: Learns) -> Tensor:
         """Add one pair's gradients; its loss, its terms, and which of them it has, as one tensor."""
         loss, terms = self._loss(
             pair.fixed,
@@ -216,6 +220,7 @@ class Stepper:
             pair.compares_images,
             pair.overlap_labels,
             pair.given,
+            (pair.fixed_places, pair.moving_places),
             learns,
         )
         # Processes average their gradients, each over its share of the batch.

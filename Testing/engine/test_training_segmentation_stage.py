@@ -132,7 +132,7 @@ def test_what_cannot_be_learned_is_refused(dataset: Path) -> None:
         tiny_config(dataset, network=NetworkConfig(channels=2), stages=(FIRST,))
     with pytest.raises(ValueError, match="without a segmentation to learn"):
         tiny_config(dataset, losses=LossConfig(segmentation=0), stages=(FIRST,))
-    with pytest.raises(ValueError, match="learns is everything or segmentation"):
+    with pytest.raises(ValueError, match="learns is one of everything, segmentation, field"):
         Stage(steps=1, learns="alles")  # type: ignore[arg-type]
 
 

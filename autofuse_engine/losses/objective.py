@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from autofuse_engine.configs import Similarity
+from autofuse_engine.losses.correspondence import correspondence_distance
 from autofuse_engine.losses.label_overlap import label_overlap
 from autofuse_engine.losses.regularity import folding_penalty, kl_divergence, squared_gradient
 from autofuse_engine.losses.segmentation_terms import segmentation_terms
 from autofuse_engine.losses.similarity import local_ncc, mean_squared_error, mind_ssc
 from autofuse_engine.losses.spatially_varying import beta_prior, normal_prior, weighted_squared_gradient
 from autofuse_engine.spatial.warp import warp
-from autofuse_engine.training_configs import SEGMENTATION_TERMS, LossConfig
+from autofuse_engine.training_configs import SEGMENTATION_TERMS, Learns, LossConfig
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +36,8 @@ class Outcome:
         fixed_labels: ``(1, 1, D, H, W)``, integer classes 0..K-1, or None where nobody knows them.
         moving_labels: likewise.
         overlap_labels: ``(N,)``, the classes whose overlap counts at this step, or None.
+        fixed_places: ``(1, 3, D, H, W)``, where each voxel lies in a reference, in its voxels, or None where unknown.
+        moving_places: likewise.
         compares_images: whether the images show the same kind of thing, so that their similarity says something.
     """
 
@@ -50,14 +53,24 @@ class Outcome:
     fixed_labels: Tensor | None = None
     moving_labels: Tensor | None = None
     overlap_labels: Tensor | None = None
+    fixed_places: Tensor | None = None
+    moving_places: Tensor | None = None
     compares_images: bool = True
 
 
-def objective(outcome: Outcome, config: LossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+_NOT_OF_THE_FIELD: Mapping[bool, tuple[str, ...]] = {
+    True: tuple(name for name in SEGMENTATION_TERMS if name != "warped_labels"),
+    False: ("moving_segmentation", "fixed_segmentation"),
+}
+"""Terms that a stage which learns the field alone leaves out, by whether the labels of both images are known."""
+
+
+def objective(outcome: Outcome, config: LossConfig, learns: Learns = "everything") -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of one pair, and its terms before they are weighted.
 
     Terms are those of ``training_configs.term_names``. A segmentation term whose label is missing is left out, and so
-    are terms of weight 0. Always in float32.
+    are terms of weight 0. Always in float32. Where the field alone is learned, no term teaches the segmentation, and
+    what the network sees of an image counts only where a label is missing.
     """
     weights: dict[str, float | Tensor] = dict(config.weights())
     active = {name for name, weight in config.weights().items() if weight > 0}
@@ -81,12 +94,18 @@ def objective(outcome: Outcome, config: LossConfig) -> tuple[Tensor, dict[str, T
             weights |= zip(("varying_smoothness", "weight_prior"), outcome.varying_weights, strict=True)
             active |= {"varying_smoothness", "weight_prior"}
     if outcome.fixed_logits is not None and outcome.moving_logits is not None:
-        wanted = [name for name in SEGMENTATION_TERMS if name in active]
+        known = outcome.fixed_labels is not None and outcome.moving_labels is not None
+        left_out = () if learns == "everything" else _NOT_OF_THE_FIELD[known]
+        wanted = [name for name in SEGMENTATION_TERMS if name in active and name not in left_out]
         logits, labels = (outcome.fixed_logits, outcome.moving_logits), (outcome.fixed_labels, outcome.moving_labels)
         terms |= segmentation_terms(*logits, *labels, displacement, wanted)
     fixed_labels, moving_labels, chosen = outcome.fixed_labels, outcome.moving_labels, outcome.overlap_labels
     if "label_overlap" in active and fixed_labels is not None and moving_labels is not None and chosen is not None:
         terms["label_overlap"] = label_overlap(fixed_labels, moving_labels, displacement, chosen)
+    fixed_places, moving_places = outcome.fixed_places, outcome.moving_places
+    if "correspondence" in active and fixed_places is not None and moving_places is not None:
+        foreground = (outcome.fixed > 0).float()
+        terms["correspondence"] = correspondence_distance(fixed_places, moving_places, displacement, foreground)
     terms = {name: value for name, value in terms.items() if name in active}
     total = torch.stack([(weights[name] * value).reshape(()) for name, value in terms.items()]).sum()
     return total, terms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,11 @@ class AutoFuse(RegistrationNetwork):
         self.input_fusion = input_fusion
         self.weight_head = weight_head
         self.conditioning = conditioning
+        self._keeps_single_images = False
+
+    def keep_single_images(self, keep: bool) -> None:
+        """See :meth:`RegistrationNetwork.keep_single_images`."""
+        self._keeps_single_images = keep
 
     def predict(
         self, fixed: Tensor, moving: Tensor, *, log_variance: bool, code: Tensor | None, guides: Guides
@@ -69,9 +75,11 @@ class AutoFuse(RegistrationNetwork):
                 self._below_the_top(fixed), self._below_the_top(moving), strict=True
             )
         else:
-            of_fixed, of_moving = (
-                self._segmented(self.segmentation, image, given) for image, given in zip(images, guides, strict=True)
-            )
+            with self._keeping_single_images():
+                of_fixed, of_moving = (
+                    self._segmented(self.segmentation, image, given)
+                    for image, given in zip(images, guides, strict=True)
+                )
             singles = zip(of_fixed.features, of_moving.features, strict=True)
             images += [of_fixed.code, of_moving.code] if self.input_fusion else []
             logits = (of_fixed.logits, of_moving.logits)
@@ -101,6 +109,16 @@ class AutoFuse(RegistrationNetwork):
             moving_logits=logits[1],
             regularity_weight=None if self.weight_head is None else self.weight_head(last),
         )
+
+    @contextmanager
+    def _keeping_single_images(self) -> Iterator[None]:
+        """No gradient reaches what is computed in the block, where the path is kept; on the CPU it then runs lean, in
+        float32."""
+        if not self._keeps_single_images:
+            yield
+            return
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            yield
 
     def segment(self, image: Tensor) -> Tensor:
         """See :meth:`RegistrationNetwork.segment`."""

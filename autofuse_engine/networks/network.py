@@ -137,6 +137,15 @@ class RegistrationNetwork(Recomputing):
         """As :meth:`forward`, with arguments that were checked and brought to the precision of the weights."""
         raise NotImplementedError
 
+    def keep_single_images(self, keep: bool) -> None:
+        """Whether what the network makes of each image alone stays as it is while the rest learns.
+
+        Raises:
+            ValueError: if nothing of this network sees images alone.
+        """
+        if keep:
+            raise ValueError("this network has no path for single images that could be kept")
+
     def segment(self, image: Tensor) -> Tensor:
         """Scores of the classes of one image, ``(B, K, D, H, W)``, without a look at the other.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from autofuse_engine.networks import lean
 from autofuse_engine.networks.blocks import convolve
 
 
@@ -61,7 +62,8 @@ class SegmentationHead(nn.Module):
 
         Classes that are given enter the map only; the logits are the network's own.
         """
-        logits = convolve(features, self.scores)
+        lean_suits = lean.suits(features, *self.scores.parameters())
+        logits = lean.convolve([features], self.scores) if lean_suits else convolve(features, self.scores)
         if given is not None:
             code = guided_code(logits, given, hard=self.hard)
         else:
@@ -102,8 +104,13 @@ def expected_code(logits: Tensor) -> Tensor:
         ``(B, 1, D, H, W)``.
     """
     classes = logits.shape[1]
-    labels = torch.arange(classes, device=logits.device, dtype=torch.float32).view(1, -1, 1, 1, 1)
-    return (torch.softmax(logits.float(), dim=1) * labels).sum(dim=1, keepdim=True) / classes
+    labels = torch.arange(classes, device=logits.device, dtype=torch.float32) / classes
+    shape = (logits.shape[0], 1, *logits.shape[2:])
+    # A product of matrices: nothing as large as the probabilities is made a second time.
+    rows = logits.permute(0, 2, 3, 4, 1)
+    if rows.is_contiguous():  # as lean convolutions leave them: a copy in another order would take longer than the rest
+        return (torch.softmax(rows.float(), dim=-1) @ labels).view(shape)
+    return (labels @ torch.softmax(logits.float(), dim=1).flatten(2)).view(shape)
 
 
 def hard_code(logits: Tensor) -> Tensor:
