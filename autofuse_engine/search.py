@@ -113,6 +113,7 @@ class Search:
                     segmented_under = images.start
                     passes = self._predict(self.model, pair, images, model_grid, known)
                     fields = CarriedFields.of(passes) if self._has_field else fields
+                    steps = self._steps if steps > 0 else 0
             if steps > 0:
                 with self.stage("refinement"), torch.inference_mode(False):
                     report, seen = self.report, pair
@@ -160,7 +161,8 @@ class Search:
 
     @property
     def _has_field(self) -> bool:
-        return self.model is not None and self.model.card.predicts_field
+        """Whether a field is predicted: not of images of which the model knows one alone."""
+        return self.model is not None and self.model.card.predicts_field and self._known_side is None
 
     @property
     def _segments(self) -> bool:
@@ -175,7 +177,7 @@ class Search:
         """Steps of the refinement at each level: as asked for, else what the model's card says, else the default."""
         if self.config.refinement_steps is not None:
             return self.config.refinement_steps
-        if self.model is None:
+        if self.model is None or self._known_side is not None:
             return STEPS_WITHOUT_MODEL
         stated = self.model.card.refinement_steps
         default = STEPS_WITH_MODEL if self._has_field else STEPS_WITHOUT_MODEL
@@ -183,7 +185,8 @@ class Search:
 
     def _finest_steps(self, steps: int) -> int:
         """Fewer than elsewhere only by default, and without a model's field to start from."""
-        stated = None if self.model is None else self.model.card.refinement_steps
+        alone = self.model is None or self._known_side is not None
+        stated = None if alone or self.model is None else self.model.card.refinement_steps
         if self._has_field or stated is not None or self.config.refinement_steps is not None:
             return steps
         return FINEST_STEPS_WITHOUT_MODEL.get(self.attempt.device.type, steps)
@@ -331,7 +334,7 @@ class Search:
 
     def _side_for_transfer(self, model: ReadyModel, known: Prediction, images: PairImages) -> Side | None:
         """The image that the model knows, where it knows that one alone and may show it in the other's contrast."""
-        if self._has_field or self.config.label_weight is not None or images.start.deformation is not None:
+        if self.config.label_weight is not None or images.start.deformation is not None:
             return None
         return known_side(model.card, known)
 
