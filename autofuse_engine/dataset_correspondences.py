@@ -2,7 +2,7 @@
 
 Each case is registered with the reference once, by the refinement and guided by its labels where it has some: N
 registrations tell of all N x N pairs, since two points that lie at one place of the reference belong together. A
-network that learns from them begins where an unsupervised one arrives late (docs/decisions/0150).
+network that learns from them begins where an unsupervised one arrives late (docs/decisions/0146).
 """
 
 from __future__ import annotations
