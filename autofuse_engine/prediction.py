@@ -17,7 +17,7 @@ from autofuse_engine.model_card import ModelCard
 from autofuse_engine.networks.build import Precision, network_for_inference
 from autofuse_engine.networks.network import RegistrationNetwork, sample_velocity
 from autofuse_engine.networks.regularizer import code_for_smoothness
-from autofuse_engine.networks.segmentation import GivenClasses
+from autofuse_engine.networks.segmentation import GivenClasses, class_probabilities
 from autofuse_engine.spatial.integrate import integrate
 from autofuse_engine.spatial.smooth import enlarge_field
 
@@ -146,7 +146,9 @@ def predict(
         None if logits is None else logits[0].argmax(dim=0).to(torch.uint8) for logits in scores
     )
     fixed_probabilities, moving_probabilities = (
-        torch.softmax(logits.float(), dim=1).clone() if keeps_probabilities and logits is not None else None
+        class_probabilities(logits).clone(memory_format=torch.contiguous_format)
+        if keeps_probabilities and logits is not None
+        else None
         for logits in scores
     )
     field = whole(mean)
@@ -191,9 +193,11 @@ def predict_labels(
         with torch.inference_mode(), _asking(model.network, between):
             scores = model.network.segment(image.to(model.device, dtype))
             classes = scores[0].argmax(dim=0).to(torch.uint8)
-            probabilities = torch.softmax(scores.float(), dim=1) if keeps_probabilities else None
+            probabilities = class_probabilities(scores) if keeps_probabilities else None
         # clones can be used outside of the inference mode
-        return classes.clone(), None if probabilities is None else probabilities.clone()
+        return classes.clone(), None if probabilities is None else probabilities.clone(
+            memory_format=torch.contiguous_format
+        )
 
     of_fixed = segmented(fixed) if known is None else (known.fixed_classes, known.fixed_probabilities)
     of_moving = segmented(moving)

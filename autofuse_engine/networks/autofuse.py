@@ -124,7 +124,8 @@ class AutoFuse(RegistrationNetwork):
         """See :meth:`RegistrationNetwork.segment`."""
         if self.segmentation is None:
             return super().segment(image)
-        return self._segmented(self.segmentation, image.to(next(self.parameters()).dtype), None).logits
+        *_, last = self.single_image_path.features(image.to(next(self.parameters()).dtype))
+        return self.run(self.segmentation.logits, last)
 
     def _below_the_top(self, image: Tensor) -> Iterator[Tensor]:
         """Features of one image for the fusions."""

@@ -62,13 +62,26 @@ class SegmentationHead(nn.Module):
 
         Classes that are given enter the map only; the logits are the network's own.
         """
-        lean_suits = lean.suits(features, *self.scores.parameters())
-        logits = lean.convolve([features], self.scores) if lean_suits else convolve(features, self.scores)
+        logits = self.logits(features)
         if given is not None:
             code = guided_code(logits, given, hard=self.hard)
         else:
             code = hard_code(logits) if self.hard else expected_code(logits)
         return logits, code.to(features.dtype)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """``(B, C, D, H, W)`` to scores ``(B, K, D, H, W)``; in channels-last order where nobody learns."""
+        if lean.suits(features, *self.scores.parameters()):
+            return lean.convolve([features], self.scores)
+        return convolve(features, self.scores)
+
+
+def class_probabilities(logits: Tensor) -> Tensor:
+    """Softmax over the classes of ``(B, K, D, H, W)``; float32, same shape, in the order that the memory has."""
+    rows = logits.permute(0, 2, 3, 4, 1)
+    if rows.is_contiguous():  # as lean convolutions leave them: a copy in another order takes longer than the rest
+        return torch.softmax(rows.float(), dim=-1).permute(0, 4, 1, 2, 3)
+    return torch.softmax(logits.float(), dim=1)
 
 
 def guided_code(logits: Tensor, given: GivenClasses, *, hard: bool) -> Tensor:
@@ -105,12 +118,11 @@ def expected_code(logits: Tensor) -> Tensor:
     """
     classes = logits.shape[1]
     labels = torch.arange(classes, device=logits.device, dtype=torch.float32) / classes
-    shape = (logits.shape[0], 1, *logits.shape[2:])
     # A product of matrices: nothing as large as the probabilities is made a second time.
-    rows = logits.permute(0, 2, 3, 4, 1)
-    if rows.is_contiguous():  # as lean convolutions leave them: a copy in another order would take longer than the rest
-        return (torch.softmax(rows.float(), dim=-1) @ labels).view(shape)
-    return (labels @ torch.softmax(logits.float(), dim=1).flatten(2)).view(shape)
+    rows = class_probabilities(logits).permute(0, 2, 3, 4, 1)
+    if rows.is_contiguous():
+        return (rows @ labels)[:, None]
+    return (labels @ rows.permute(0, 4, 1, 2, 3).flatten(2)).view(logits.shape[0], 1, *logits.shape[2:])
 
 
 def hard_code(logits: Tensor) -> Tensor:
