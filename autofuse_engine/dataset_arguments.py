@@ -1,4 +1,4 @@
-"""Options of ``autofuse dataset check``, ``prepare`` and ``correspond``; what they do stands in dataset_commands."""
+"""Options of ``autofuse dataset check`` and ``autofuse dataset prepare``; what they do stands in dataset_commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autofuse_engine.configs import SIMILARITIES
 from autofuse_engine.dataset_configs import DATASET_ALIGNMENTS, SIDE_MULTIPLE, PreparationConfig
 
 _DEFAULTS = PreparationConfig()
@@ -24,17 +23,6 @@ def add_dataset_commands(commands: Any, add: Add) -> None:
     _add_folder(made)
     made.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER",
                       help="made where absent; a run that was stopped goes on with what is there")  # fmt: skip
-    _add_preparation(made)
-    made = add(kinds, "correspond", _correspond, "Find where each voxel of the training cases lies in one of them.")
-    made.add_argument("folder", type=Path, metavar="PREPARED", help="folder that 'autofuse dataset prepare' made")
-    made.add_argument("--jobs", type=int, metavar="N", help="processes at once (default: as many as cores)")
-    made.add_argument("--reference", default="auto", metavar="CASE",
-                      help="name of a case; auto takes the one to which all were aligned (default: auto)")  # fmt: skip
-    made.add_argument("--similarity", choices=SIMILARITIES, default=SIMILARITIES[0],
-                      help=f"of the search (default: {SIMILARITIES[0]})")  # fmt: skip
-
-
-def _add_preparation(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("place")
     group.add_argument("--alignment", choices=DATASET_ALIGNMENTS, default=_DEFAULTS.alignment,
                        help=f"of every case to the reference (default: {_DEFAULTS.alignment})")  # fmt: skip
@@ -77,9 +65,3 @@ def _prepare(options: argparse.Namespace) -> int:
     from autofuse_engine.dataset_commands import prepare_command
 
     return prepare_command(options)
-
-
-def _correspond(options: argparse.Namespace) -> int:
-    from autofuse_engine.dataset_commands import correspond_command
-
-    return correspond_command(options)

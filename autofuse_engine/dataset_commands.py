@@ -1,4 +1,4 @@
-"""The commands ``autofuse dataset check``, ``prepare`` and ``correspond``."""
+"""The commands ``autofuse dataset check`` and ``autofuse dataset prepare``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 
 from autofuse_engine.data.case_facts import CaseFacts
 from autofuse_engine.data.cases import Problem
-from autofuse_engine.data.correspondences import INDEX
 from autofuse_engine.data.label_groups import read_label_rules
 from autofuse_engine.data.prepared import PreparedDataset
 from autofuse_engine.dataset_check import DatasetReport, check_dataset
 from autofuse_engine.dataset_configs import PreparationConfig
-from autofuse_engine.dataset_correspondences import find_correspondences
 from autofuse_engine.dataset_preparation import prepare_dataset
 from autofuse_engine.errors import InputError
 from autofuse_engine.interruption import Interruption
@@ -54,31 +52,6 @@ def prepare_command(options: argparse.Namespace) -> int:
         print_json({"status": "ok", "files": {"manifest": str(dataset.folder / "manifest.json")}, "report": summary})
     elif not options.quiet:
         print_table(("prepared", "value"), [(name.replace("_", " "), _shown(value)) for name, value in summary.items()])
-    return 0
-
-
-def correspond_command(options: argparse.Namespace) -> int:
-    """Find the training cases in one of them, or go on with it."""
-    require_packages(*([] if options.quiet else ["rich"]))
-    with Interruption() as cancelled, ProgressDisplay(quiet=options.quiet) as display:
-        found = find_correspondences(
-            options.folder,
-            options.reference,
-            similarity=options.similarity,
-            report=display,
-            jobs=_jobs(options),
-            cancelled=cancelled,
-        )
-    judged = [case.dice for case in found.values() if case.dice is not None]
-    summary: dict[str, Any] = {"folder": str(options.folder), "cases": len(found)}
-    if judged:
-        before, after = (sum(column) / len(judged) for column in zip(*judged, strict=True))
-        summary |= {"dice_before": round(before, 4), "dice_after": round(after, 4)}
-    if options.json:
-        print_json({"status": "ok", "files": {"index": str(options.folder / INDEX)}, "report": summary})
-    elif not options.quiet:
-        rows = [(name.replace("_", " "), str(value)) for name, value in summary.items()]
-        print_table(("correspondences", "value"), rows)
     return 0
 
 

@@ -16,7 +16,6 @@ import torch
 
 from autofuse_engine import __version__
 from autofuse_engine.data.atomic import replacing, write_error
-from autofuse_engine.data.correspondences import Correspondences
 from autofuse_engine.data.manifest import MANIFEST
 from autofuse_engine.data.pairs import PairSampler
 from autofuse_engine.data.prepared import PreparedDataset
@@ -143,7 +142,6 @@ class _Run:
         self.dataset = dataset
         self.table = ClassTable([label.value for label in dataset.labels])
         _check_classes(config, dataset)
-        self.places = Correspondences.open(dataset) if config.losses.correspondence > 0 else None
         self.samplers = [
             PairSampler(dataset, stage.pairs, "train", config.seed + number)
             for number, stage in enumerate(config.stages)
@@ -211,7 +209,7 @@ class _Run:
         mine = range(processes.rank * share, (processes.rank + 1) * share)
         written = time.monotonic()
         table = self.table if config.uses_labels else None
-        with PairReader(config, self.dataset, self.samplers, table, processes.device, self.places) as reader:
+        with PairReader(config, self.dataset, self.samplers, table, processes.device) as reader:
             while self.place.step < config.steps:
                 if processes.any(processes.first and (stop() or self.folder.stop.exists())):
                     self._write_last()
@@ -290,12 +288,11 @@ class _Run:
         if not self.processes.first:
             return
         place = self.place
-        learned_places = {} if self.places is None else {"correspondences_to": self.places.reference}
         facts = {
             "engine": __version__,
             "torch": str(torch.__version__),
             "config": self.config.to_dict(),
-            "dataset": _dataset_facts(self.dataset) | learned_places,
+            "dataset": _dataset_facts(self.dataset),
             "start": None if self.start is None else self.start.to_dict(),
             "place": {
                 "step": place.step,

@@ -42,7 +42,6 @@ class LossConfig(Config):
     ``varying_regularity`` only: ``varying_smoothness`` and ``weight_prior``, g and b of ``losses.spatially_varying``;
     conditional networks draw both anew at each step instead. ``label_overlap`` weighs the soft Dice of the carried
     labels, of ``labels_a_step`` labels drawn anew at each step, for networks that need not segment.
-    ``correspondence`` weighs how far points are led apart that ``autofuse dataset correspond`` found at one place.
     """
 
     similarity: Similarity = "lncc"
@@ -58,7 +57,6 @@ class LossConfig(Config):
     segmentation: float = 1.0
     fusion: float = 1.0
     label_overlap: float = 0.0
-    correspondence: float = 0.0
     labels_a_step: int = 8
 
     def __post_init__(self) -> None:
@@ -67,7 +65,7 @@ class LossConfig(Config):
         whole(self, "labels_a_step", 1, 255)
         for name in ("similarity_weight", "kl_smoothness"):
             number(self, name, 0.0, 1e6, above=True)
-        for name in ("kl", *_REGULARITY, "segmentation", "fusion", "label_overlap", "correspondence"):
+        for name in ("kl", *_REGULARITY, "segmentation", "fusion", "label_overlap"):
             number(self, name, 0.0, 1e6)
         kind = self.weight_prior_kind
         require(kind in ("beta", "normal"), "weight_prior_kind is beta or normal", kind)
@@ -77,8 +75,8 @@ class LossConfig(Config):
         teach = dict.fromkeys(("moving_segmentation", "fixed_segmentation"), self.segmentation)
         fuse = {name: self.fusion for name in SEGMENTATION_TERMS if name not in teach}
         regular = {name: getattr(self, name) for name in _REGULARITY}
-        known = {"label_overlap": self.label_overlap, "correspondence": self.correspondence}
-        return {"similarity": self.similarity_weight, "kl": self.kl, **regular, **teach, **fuse, **known}
+        overlap = {"label_overlap": self.label_overlap}
+        return {"similarity": self.similarity_weight, "kl": self.kl, **regular, **teach, **fuse, **overlap}
 
 
 def term_names(losses: LossConfig, network: NetworkConfig) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autofuse_engine.data.augmentation import ImageChange, draw_change
-from autofuse_engine.data.image_changes import disturb, move_image, move_labels, move_places
+from autofuse_engine.data.image_changes import disturb, move_image, move_labels
 from autofuse_engine.data.synthesis import (
     Contrast,
     Synthesis,
@@ -40,8 +40,6 @@ class TrainingPair:
         compared: the images as they were before their looks were disturbed, which the loss compares; None: as seen.
         compares_images: False where the two show different contrasts.
         overlap_labels: ``(N,)``, the classes whose overlap counts at this step, or None.
-        fixed_places: ``(1, 3, D, H, W)``, where each voxel lies in the reference of the dataset, where known.
-        moving_places: likewise.
         given: classes of the fixed and the moving image that are told to the network instead of its own map of them.
     """
 
@@ -54,8 +52,6 @@ class TrainingPair:
     compared: tuple[Tensor, Tensor] | None = None
     compares_images: bool = True
     overlap_labels: Tensor | None = None
-    fixed_places: Tensor | None = None
-    moving_places: Tensor | None = None
     given: tuple[GivenClasses | None, GivenClasses | None] = (None, None)
 
 
@@ -83,25 +79,9 @@ class PairMaker:
     labels: int
 
     def make(
-        self,
-        images: tuple[Tensor, Tensor],
-        labels: Labels,
-        names: tuple[str, str],
-        step: int,
-        number: int,
-        to_reference: tuple[Tensor, Tensor] | None = None,
+        self, images: tuple[Tensor, Tensor], labels: Labels, names: tuple[str, str], step: int, number: int
     ) -> TrainingPair:
-        """The pair ``number`` of a step.
-
-        Args:
-            images: ``(1, 1, D, H, W)`` in [0, 1].
-            labels: classes of that shape, where known.
-            names: of the cases.
-            step: counted from 0.
-            number: within the batch.
-            to_reference: ``(1, 3, D, H, W)``, voxels: where the voxels of each lie in the reference of the dataset,
-                less where they lie in the image; None where unknown.
-        """
+        """The pair ``number`` of a step; images are ``(1, 1, D, H, W)`` in [0, 1], labels classes of that shape."""
         config = self.config
         depth, height, width = images[0].shape[2:]
         shape = (depth, height, width)
@@ -118,15 +98,11 @@ class PairMaker:
         if synthesis is not None and synthesis.shapes is not None:
             maps = shape_maps(synthesis.shapes, self._shape_labels(), shape, images[0].device)
             images, labels, names = (maps[0].float(), maps[1].float()), maps, _SHAPES
-            to_reference = None
         clean = tuple(move_image(image, one) for image, one in zip(images, changes, strict=True))
         moved = tuple(None if one is None else move_labels(one, how) for one, how in zip(labels, changes, strict=True))
         shown = self._shown(clean, moved, synthesis)
         seen = [disturb(image, one).flip(flips) for image, one in zip(shown, changes, strict=True)]
         known = [None if one is None else one.flip(flips) for one in moved]
-        places: list[Tensor | None] = [None, None]
-        if to_reference is not None:
-            places = [move_places(one, how).flip(flips) for one, how in zip(to_reference, changes, strict=True)]
         compares = synthesis is None or (config.synthesis is not None and config.synthesis.similarity)
         compares = compares and (synthesis is None or synthesis.shapes is None)
         return TrainingPair(
@@ -139,8 +115,6 @@ class PairMaker:
             compared=(clean[0].flip(flips), clean[1].flip(flips)),
             compares_images=compares,
             overlap_labels=self._overlap_labels(synthesis, seed("labels")),
-            fixed_places=places[0],
-            moving_places=places[1],
             given=self._given(known, seed("guidance")),
         )
 

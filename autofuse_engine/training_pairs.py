@@ -19,7 +19,6 @@ from autofuse_engine.training_configs import TrainingConfig
 from autofuse_engine.training_pair_images import PairMaker, TrainingPair
 
 _RESIDENT_SHARE = 0.25
-_BYTES_OF_A_PLACE = 6
 
 
 class Case(Protocol):
@@ -51,12 +50,6 @@ class Cases(Protocol):
     def labelmap(self, index: int) -> NDArray | None: ...
 
 
-class Places(Protocol):
-    """What tells where voxels lie in a reference, see ``data.correspondences.Correspondences``."""
-
-    def displacement(self, name: str) -> NDArray[np.float16]: ...
-
-
 class Sampler(Protocol):
     """What gives the pair of a step, see ``data.pairs.PairSampler``."""
 
@@ -84,18 +77,9 @@ class ResidentCases:
         indices: of the cases to keep.
         table: turns labelmaps into classes; None leaves labels out.
         device: where they are kept: an image as uint8, its classes as uint8 (int32 above 255).
-        places: where voxels lie in a reference, kept as float16; None leaves them out.
     """
 
-    def __init__(
-        self,
-        cases: Cases,
-        indices: Sequence[int],
-        table: ClassTable | None,
-        device: torch.device,
-        places: Places | None = None,
-    ) -> None:
-        self._to_reference: dict[int, Tensor] = {}
+    def __init__(self, cases: Cases, indices: Sequence[int], table: ClassTable | None, device: torch.device) -> None:
         self._images: dict[int, Tensor] = {}
         self._labels: dict[int, Tensor] = {}
         for index in indices:
@@ -104,9 +88,6 @@ class ResidentCases:
             if labels is not None and table is not None:
                 kind = np.uint8 if len(table.label_values) < 256 else np.int32
                 self._labels[index] = torch.from_numpy(table.classes(labels).astype(kind)).to(device)
-            if places is not None:
-                found = np.array(places.displacement(cases.cases[index].name))
-                self._to_reference[index] = torch.from_numpy(found).to(device)
 
     def image(self, index: int) -> Tensor:
         """``(1, 1, D, H, W)``, float32 in [0, 1]."""
@@ -117,18 +98,13 @@ class ResidentCases:
         labels = self._labels.get(index)
         return None if labels is None else labels.long()[None, None]
 
-    def to_reference(self, index: int) -> Tensor | None:
-        """``(1, 3, D, H, W)``, float32, voxels, or None."""
-        found = self._to_reference.get(index)
-        return None if found is None else found.float()[None]
 
-
-def fits_resident(cases: Cases, count: int, with_labels: bool, device: torch.device, with_places: bool = False) -> bool:
+def fits_resident(cases: Cases, count: int, with_labels: bool, device: torch.device) -> bool:
     """Whether so many cases take no more than a quarter of a GPU's free memory; never so on the CPU."""
     if device.type != "cuda":
         return False
     free = free_memory_bytes(device)
-    needed = count * int(np.prod(cases.shape)) * (1 + with_labels + _BYTES_OF_A_PLACE * with_places)
+    needed = count * int(np.prod(cases.shape)) * (2 if with_labels else 1)
     return free is not None and needed <= free * _RESIDENT_SHARE
 
 
@@ -141,7 +117,6 @@ class PairReader:
         samplers: one for each stage.
         table: turns labelmaps into classes; None leaves labels out, as a network that needs none wants it.
         device: where the pairs go.
-        places: where voxels lie in a reference; None where nothing is learned from that.
     """
 
     def __init__(
@@ -151,19 +126,15 @@ class PairReader:
         samplers: Sequence[Sampler],
         table: ClassTable | None,
         device: torch.device,
-        places: Places | None = None,
     ) -> None:
-        self._places = places
         self._config, self._cases, self._samplers, self._table, self._device = config, cases, samplers, table, device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="autofuse-reader")
         self._next: tuple[tuple[int, int], Future[_Arrays]] | None = None
         self._resident: ResidentCases | None = None
         train = [index for index, case in enumerate(cases.cases) if case.split == "train"]
         wanted = config.resident
-        if wanted or (
-            wanted is None and fits_resident(cases, len(train), table is not None, device, places is not None)
-        ):
-            self._resident = ResidentCases(cases, train, table, device, places)
+        if wanted or (wanted is None and fits_resident(cases, len(train), table is not None, device)):
+            self._resident = ResidentCases(cases, train, table, device)
 
     def __enter__(self) -> PairReader:
         return self
@@ -179,15 +150,11 @@ class PairReader:
         if self._resident is not None:
             images = [self._resident.image(index) for index in indices]
             labels = [self._resident.classes(index) for index in indices]
-            found = [self._resident.to_reference(index) for index in indices]
         else:
             arrays = self._arrays(step, number, then)
             images = [torch.from_numpy(image)[None, None].to(self._device) for image in arrays.images]
             labels = [
                 None if one is None else torch.from_numpy(one)[None, None].to(self._device) for one in arrays.classes
-            ]
-            found = [
-                None if one is None else torch.from_numpy(one)[None].to(self._device) for one in arrays.to_reference
             ]
         width, height, depth = self._cases.spacing_mm
         maker = PairMaker(
@@ -196,10 +163,7 @@ class PairReader:
             labels=0 if self._table is None else len(self._table.label_values),
         )
         names = [self._cases.cases[index].name for index in indices]
-        to_reference = None if found[0] is None or found[1] is None else (found[0], found[1])
-        return maker.make(
-            (images[0], images[1]), (labels[0], labels[1]), (names[0], names[1]), step, number, to_reference
-        )
+        return maker.make((images[0], images[1]), (labels[0], labels[1]), (names[0], names[1]), step, number)
 
     def _indices(self, step: int, number: int) -> tuple[int, int]:
         stage, step_of_stage = self._config.stage_at(step)
@@ -218,17 +182,10 @@ class PairReader:
         images = [np.ascontiguousarray(self._cases.image(index)) for index in indices]
         labels = [None if self._table is None else self._cases.labelmap(index) for index in indices]
         classes = [None if one is None or self._table is None else self._table.classes(one) for one in labels]
-        found = [
-            None
-            if self._places is None
-            else self._places.displacement(self._cases.cases[index].name).astype(np.float32)
-            for index in indices
-        ]
-        return _Arrays((images[0], images[1]), (classes[0], classes[1]), (found[0], found[1]))
+        return _Arrays((images[0], images[1]), (classes[0], classes[1]))
 
 
 @dataclass(frozen=True, eq=False)
 class _Arrays:
     images: tuple[NDArray[np.float32], NDArray[np.float32]]
     classes: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]
-    to_reference: tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]

@@ -70,7 +70,6 @@ class PairLoss(nn.Module):
         compares_images: bool = True,
         overlap_labels: Tensor | None = None,
         given: tuple[GivenClasses | None, GivenClasses | None] = (None, None),
-        places: tuple[Tensor | None, Tensor | None] = (None, None),
         learns: Learns = "everything",
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and terms of one pair (``training_pair_images.TrainingPair``), see ``losses.objective.objective``."""
@@ -105,8 +104,6 @@ class PairLoss(nn.Module):
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
             overlap_labels=overlap_labels,
-            fixed_places=places[0],
-            moving_places=places[1],
             compares_images=compares_images,
         )
         return objective(outcome, config.losses, learns)
@@ -220,7 +217,6 @@ class Stepper:
             pair.compares_images,
             pair.overlap_labels,
             pair.given,
-            (pair.fixed_places, pair.moving_places),
             learns,
         )
         # Processes average their gradients, each over its share of the batch.

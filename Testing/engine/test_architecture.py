@@ -29,7 +29,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "segmentation_output",
         "dataset_check",
         "dataset_preparation",
-        "dataset_correspondences",
         "search", "search_memory", "search_pair", "search_records",
         "contrast_search", "contrast_transfer",
         "memory_ladder",

@@ -39,20 +39,6 @@ def move_image(image: Tensor, change: ImageChange) -> Tensor:
     return image if places is None else sample(image, places) * inside(places, image.shape[2:])
 
 
-def move_places(displacement_vox: Tensor, change: ImageChange) -> Tensor:
-    """Where each voxel of the moved and bent image lies in a reference, ``(1, 3, D, H, W)``, voxels of the reference.
-
-    Args:
-        displacement_vox: ``(1, 3, D, H, W)``: voxel x of the image as it was lies at ``x + displacement`` in the
-            reference; from outside comes the border's.
-        change: of the image.
-    """
-    places = _places(displacement_vox, change)
-    if places is None:
-        return displacement_vox + voxel_grid(displacement_vox.shape[2:], displacement_vox.device)
-    return places + sample(displacement_vox, places)
-
-
 def move_labels(labels: Tensor, change: ImageChange) -> Tensor:
     """The labelmap moved and bent as :func:`move_image` does it; the nearest voxel's label."""
     places = _places(labels, change)

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from autofuse_engine.data.atomic import write_error
-from autofuse_engine.data.correspondences import FOLDER, INDEX
 from autofuse_engine.data.manifest import MANIFEST
 from autofuse_engine.errors import FileError
 from autofuse_engine.model_card import sha256_of
 
 _FOLDERS = ("images", "labels", "steps")
-_BESIDE = (FOLDER, INDEX)
-"""What ``autofuse dataset correspond`` adds; a preparation leaves it alone."""
 _STEPS = ("look", "align", "store")
 _ROOM = 64 * 2**20
 
@@ -41,7 +38,7 @@ class PreparationFolder:
                 ``output-not-writable``, ``disk-full``.
         """
         held = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
-        strange = sorted(name for name in held - {*_FOLDERS, *_BESIDE, MANIFEST} if not name.startswith("."))
+        strange = sorted(name for name in held - {*_FOLDERS, MANIFEST} if not name.startswith("."))
         same = self.path.exists() and self.path.samefile(source)
         if same or strange or (held and "steps" not in held) or (self.path.exists() and not self.path.is_dir()):
             raise FileError(

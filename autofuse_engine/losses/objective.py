@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from autofuse_engine.configs import Similarity
-from autofuse_engine.losses.correspondence import correspondence_distance
 from autofuse_engine.losses.label_overlap import label_overlap
 from autofuse_engine.losses.regularity import folding_penalty, kl_divergence, squared_gradient
 from autofuse_engine.losses.segmentation_terms import segmentation_terms
@@ -36,8 +35,6 @@ class Outcome:
         fixed_labels: ``(1, 1, D, H, W)``, integer classes 0..K-1, or None where nobody knows them.
         moving_labels: likewise.
         overlap_labels: ``(N,)``, the classes whose overlap counts at this step, or None.
-        fixed_places: ``(1, 3, D, H, W)``, where each voxel lies in a reference, in its voxels, or None where unknown.
-        moving_places: likewise.
         compares_images: whether the images show the same kind of thing, so that their similarity says something.
     """
 
@@ -53,8 +50,6 @@ class Outcome:
     fixed_labels: Tensor | None = None
     moving_labels: Tensor | None = None
     overlap_labels: Tensor | None = None
-    fixed_places: Tensor | None = None
-    moving_places: Tensor | None = None
     compares_images: bool = True
 
 
@@ -102,10 +97,6 @@ def objective(outcome: Outcome, config: LossConfig, learns: Learns = "everything
     fixed_labels, moving_labels, chosen = outcome.fixed_labels, outcome.moving_labels, outcome.overlap_labels
     if "label_overlap" in active and fixed_labels is not None and moving_labels is not None and chosen is not None:
         terms["label_overlap"] = label_overlap(fixed_labels, moving_labels, displacement, chosen)
-    fixed_places, moving_places = outcome.fixed_places, outcome.moving_places
-    if "correspondence" in active and fixed_places is not None and moving_places is not None:
-        foreground = (outcome.fixed > 0).float()
-        terms["correspondence"] = correspondence_distance(fixed_places, moving_places, displacement, foreground)
     terms = {name: value for name, value in terms.items() if name in active}
     total = torch.stack([(weights[name] * value).reshape(()) for name, value in terms.items()]).sum()
     return total, terms

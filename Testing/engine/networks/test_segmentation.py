@@ -10,7 +10,7 @@ from autofuse_engine.networks import lean
 from autofuse_engine.networks.build import build_network, describe_network, network_for_inference
 from autofuse_engine.networks.network import RegistrationNetwork
 from autofuse_engine.networks.recomputation import set_recomputation
-from autofuse_engine.networks.segmentation import expected_code, hard_code
+from autofuse_engine.networks.segmentation import class_probabilities, expected_code, hard_code
 from autofuse_engine.official_names import release_names
 from Testing.engine.reference.plain_autofuse import randomise
 from Testing.engine.reference.plain_semi import PlainSemiAutoFuse
@@ -145,3 +145,16 @@ def test_bfloat16_predicts_nearly_the_same() -> None:
     agreement = (output.fixed_logits.argmax(1) == exact.fixed_logits.argmax(1)).float().mean()
     assert agreement > 0.97
     assert float((output.velocity_mean - exact.velocity_mean).abs().mean()) < 0.05 * float(exact.velocity_mean.std())
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last_3d])
+def test_probabilities_and_code_do_not_depend_on_the_order_of_memory(batch: int, order: torch.memory_format) -> None:
+    logits = 3 * torch.randn(batch, 7, 3, 5, 4, generator=torch.Generator().manual_seed(2))
+    expected = logits.double().exp() / logits.double().exp().sum(dim=1, keepdim=True)
+    found = class_probabilities(logits.contiguous(memory_format=order))
+    assert found.is_contiguous(memory_format=order), "no copy in another order"
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-7)
+    labels = torch.arange(7).double().view(1, 7, 1, 1, 1)
+    code = expected_code(logits.contiguous(memory_format=order))
+    torch.testing.assert_close(code.double(), (expected * labels).sum(dim=1, keepdim=True) / 7, rtol=1e-5, atol=1e-7)
