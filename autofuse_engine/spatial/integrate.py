@@ -91,24 +91,40 @@ def polish_inverse(
     """
     inner = [slice(rim, side - rim) for side in displacement_vox.shape[2:]]
     grid = voxel_grid(displacement_vox.shape[2:], displacement_vox.device)[(slice(None), slice(None), *inner)]
+    counter = torch.zeros_like(inverse_vox[:, :1])
     for _ in range(rounds):
-        inverse = inverse_vox.detach().requires_grad_(True)
-        counter = torch.zeros_like(inverse_vox[:, :1]).requires_grad_(True)
-        wrong, weight = torch.zeros_like(inverse_vox), torch.zeros_like(counter)
+        # A fourth channel, so that one lookup serves for the residuals and for the weight with which they count.
+        field = torch.cat([inverse_vox.detach(), counter], dim=1).requires_grad_(True)
+        spread = torch.zeros_like(field)
         for offset in _PROBES:
             between()
-            places = grid + torch.tensor(offset, device=grid.device).view(1, 3, 1, 1, 1)
-            places = places.expand(displacement_vox.shape[0], -1, -1, -1, -1)
-            with torch.no_grad():
-                moved = sample(displacement_vox, places)
-                landed = places + moved
+            moved = _halfway(displacement_vox, offset, rim)
+            landed = grid + torch.tensor(offset, device=grid.device).view(1, 3, 1, 1, 1) + moved
             between()
             with torch.enable_grad():
-                looked_up, counted = sample(inverse, landed), sample(counter, landed)
+                looked_up = sample(field, landed)
             # The derivative of a lookup with respect to the field spreads residuals to the nodes they came from.
             between()
-            wrong += torch.autograd.grad(looked_up, inverse, (looked_up + moved).detach())[0]
-            between()
-            weight += torch.autograd.grad(counted, counter, torch.ones_like(counted))[0]
-        inverse_vox = inverse_vox - wrong / weight.clamp(min=_LEAST_PROBE_WEIGHT)
+            residual = torch.cat([looked_up[:, :3].detach() + moved, torch.ones_like(moved[:, :1])], dim=1)
+            spread += torch.autograd.grad(looked_up, field, residual)[0]
+        inverse_vox = inverse_vox - spread[:, :3] / spread[:, 3:].clamp(min=_LEAST_PROBE_WEIGHT)
     return inverse_vox
+
+
+def _halfway(field: Tensor, offset: tuple[float, float, float], rim: int) -> Tensor:
+    """``(B, C, D, H, W)`` at its nodes or, where ``offset`` is one half, halfway to the next node along that axis.
+
+    ``rim`` nodes along every face are left out. After the last node the field stays as it is there.
+    """
+    kept = [side - 2 * rim for side in field.shape[2:]]
+    beyond = min(rim, 1)
+    for axis, side in enumerate(kept, start=2):
+        field = field.narrow(axis, rim, side + beyond)
+    for axis, (part, side) in enumerate(zip(offset, kept, strict=True), start=2):
+        here = field.narrow(axis, 0, side)
+        if part:
+            following = field.narrow(axis, 1, side - 1 + beyond)
+            following = following if beyond else torch.cat([following, here.narrow(axis, side - 1, 1)], dim=axis)
+            here = torch.lerp(here, following, part)
+        field = here
+    return field

@@ -7,6 +7,7 @@ yield the spatial derivative on the way. Measured against ``grid_sample`` on 2 c
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -63,17 +64,21 @@ def _grid_sample(image: Tensor, coordinates_vox: Tensor) -> Tensor:
     return F.grid_sample(image, grid_norm.to(image.dtype), mode="bilinear", padding_mode="border", align_corners=True)
 
 
+_MOST_VOXELS_OF_SHORT_INDICES = 2**31 - 1
+
+
 class _Corners:
     """Lower-corner index and upper-corner weights of each position, from clamped coordinates."""
 
     def __init__(self, coordinates: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        fits = math.prod(shape) <= _MOST_VOXELS_OF_SHORT_INDICES  # half the memory to read, and a faster gather
         lower: list[Tensor] = []
         self.weights: list[Tensor] = []
         for axis, size in enumerate(shape):
             position = coordinates[axis].flatten().clamp(0, size - 1)
             corner = position.floor().clamp_(max=size - 2)
             self.weights.append(position.sub_(corner).to(dtype))
-            lower.append(corner.long())
+            lower.append(corner.int() if fits else corner.long())
         _, height, width = shape
         self.index = lower[0].mul_(height).add_(lower[1]).mul_(width).add_(lower[2])
         plane = height * width

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from autofuse_engine.spatial.grid import voxel_grid
-from autofuse_engine.spatial.integrate import integrate, invert, polish_inverse, squarings_for
+from autofuse_engine.spatial.integrate import _halfway, integrate, invert, polish_inverse, squarings_for
 from autofuse_engine.spatial.jacobian import folding, jacobian_determinant
 from autofuse_engine.spatial.warp import compose, sample
 
@@ -115,6 +115,15 @@ def test_a_rim_that_is_left_out_changes_nothing_far_from_it() -> None:
     assert float((whole - back)[middle].abs().max()) > 1e-3
     assert torch.allclose(inner[middle], whole[middle], atol=1e-6)
     assert torch.equal(inner[..., :1, :, :], back[..., :1, :, :])
+
+
+@pytest.mark.parametrize("rim", [0, 1, 2])
+@pytest.mark.parametrize("offset", [(0.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5)])
+def test_halfway_between_nodes_is_what_a_lookup_finds_there(rim: int, offset: tuple[float, float, float]) -> None:
+    field = torch.randn(1, 3, 7, 9, 8, generator=torch.Generator().manual_seed(rim))
+    places = voxel_grid(field.shape[2:]) + torch.tensor(offset).view(1, 3, 1, 1, 1)
+    inner = (..., *(slice(rim, side - rim) for side in field.shape[2:]))
+    torch.testing.assert_close(_halfway(field, offset, rim), sample(field, places)[inner], rtol=0, atol=1e-6)
 
 
 def test_squarings_keep_the_first_step_short() -> None:

@@ -145,3 +145,17 @@ def test_cuda_gives_what_the_cpu_gives() -> None:
     image = torch.rand(1, 2, *SHAPE)
     field = smooth_field(SHAPE, 0.8).float()
     assert torch.allclose(warp(image.cuda(), field.cuda()).cpu(), warp(image, field), atol=1e-5)
+
+
+def test_volumes_too_large_for_short_indices_are_looked_up_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(4)
+    image = torch.randn(1, 2, 6, 9, 7, generator=generator, requires_grad=True)
+    places = voxel_grid((6, 9, 7)) + torch.randn(1, 3, 6, 9, 7, generator=generator)
+    places.requires_grad_(True)
+    found = []
+    for most in (6 * 9 * 7, 6 * 9 * 7 - 1):
+        monkeypatch.setattr("autofuse_engine.spatial.warp._MOST_VOXELS_OF_SHORT_INDICES", most)
+        values = sample(image, places)
+        found.append((values, *torch.autograd.grad(values.square().sum(), (image, places))))
+    for short, long in zip(*found, strict=True):
+        assert torch.equal(short, long)
