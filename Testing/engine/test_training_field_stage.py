@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from autofuse_engine.run_folder import RunFolder, read_rows, read_status
 from autofuse_engine.training import train
 from autofuse_engine.training_configs import Stage, TrainingConfig
 from autofuse_engine.training_export import export_model
-from Testing.engine.test_training_processes import run
+from Testing.engine.test_training_processes import assert_two_learn_as_one
 from Testing.engine.test_training_segmentation_stage import FIRST, changed_parts
 from Testing.engine.training_runs import assert_same_run, tiny_config, tiny_dataset
 
@@ -92,14 +91,7 @@ def test_a_run_of_segmentation_and_field_predicts_one(dataset: Path, tmp_path: P
 @pytest.mark.slow
 def test_two_processes_learn_the_field_as_one_does(dataset: Path, tmp_path: Path) -> None:
     config = tiny_config(dataset, batch=2, stages=(FIELD,), validation_every=10)
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(config.to_dict()), encoding="utf-8")
-    for folder, processes in (("one", 1), ("two", 2)):
-        for done in run(path, tmp_path / folder, processes):
-            assert done.returncode == 0, done.stderr
-    one, two = (read_rows(RunFolder(tmp_path / folder).metrics) for folder in ("one", "two"))
-    for first, second in zip(one, two, strict=True):
-        assert second["loss"] == pytest.approx(first["loss"], rel=1e-3)
+    assert_two_learn_as_one(config, tmp_path)
 
 
 def test_what_cannot_be_learned_is_refused() -> None:

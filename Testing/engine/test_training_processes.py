@@ -14,7 +14,7 @@ import torch
 
 from autofuse_engine.configs import NetworkConfig
 from autofuse_engine.run_folder import RunFolder, read_rows
-from autofuse_engine.training_configs import Stage
+from autofuse_engine.training_configs import Stage, TrainingConfig
 from autofuse_engine.training_state import read_state
 from Testing.engine.training_runs import tiny_config, tiny_dataset
 
@@ -59,6 +59,18 @@ def run(config: Path, folder: Path, processes: int, *more: str) -> list[subproce
         out, err = process.communicate(timeout=300)
         done.append(subprocess.CompletedProcess(command, process.returncode, out, err))
     return done
+
+
+def assert_two_learn_as_one(config: TrainingConfig, folder: Path) -> None:
+    """Two processes that share each batch of two lose at each step what one loses."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(config.to_dict()), encoding="utf-8")
+    for name, processes in (("one", 1), ("two", 2)):
+        for done in run(path, folder / name, processes):
+            assert done.returncode == 0, done.stderr
+    one, two = (read_rows(RunFolder(folder / name).metrics) for name in ("one", "two"))
+    for first, second in zip(one, two, strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-3)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from autofuse_engine.training_export import export_model
 from autofuse_engine.training_state import read_state
 from autofuse_engine.training_step import PairLoss, network_for_training
 from Testing.engine.reference.plain_overlap import memberships, plain_focal_dice
-from Testing.engine.test_training_processes import run
+from Testing.engine.test_training_processes import assert_two_learn_as_one
 from Testing.engine.training_runs import assert_same_run, tiny_config, tiny_dataset
 
 FIRST = Stage(steps=3, pairs="labelled", learning_rate=1e-3, learns="segmentation")
@@ -99,14 +98,7 @@ def test_an_image_without_labels_teaches_nothing(dataset: Path, tmp_path: Path) 
 def test_two_processes_learn_to_segment_as_one_does(tmp_path: Path) -> None:
     dataset = tiny_dataset(tmp_path / "prepared")
     config = tiny_config(dataset, batch=2, stages=(FIRST, Stage(steps=1, pairs="labelled", learning_rate=1e-3)))
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(config.to_dict()), encoding="utf-8")
-    for folder, processes in (("one", 1), ("two", 2)):
-        for done in run(path, tmp_path / folder, processes):
-            assert done.returncode == 0, done.stderr
-    one, two = (read_rows(RunFolder(tmp_path / folder).metrics) for folder in ("one", "two"))
-    for first, second in zip(one, two, strict=True):
-        assert second["loss"] == pytest.approx(first["loss"], rel=1e-3)
+    assert_two_learn_as_one(config, tmp_path)
 
 
 def test_the_term_is_that_of_all_classes_at_once() -> None:
