@@ -29,7 +29,7 @@ from autofuse_engine.spatial.smooth import enlarge_field, shrink, smooth, smooth
 from autofuse_engine.spatial.warp import compose, sample, warp
 
 _LONGEST_FIRST_STEP_VOX = 1.0
-"""While it searches; half of it takes a quarter more time and finds the same (docs/decisions/0146)."""
+"""While it searches; half of it takes a quarter more time and gains little (docs/decisions/0146)."""
 _PATIENCE = 10
 _LEAST_GAIN = 2e-4
 _MSE_SCALE = 2.0  # of the squared difference over the fixed image's variance: brings it to the size of local NCC

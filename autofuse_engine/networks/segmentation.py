@@ -120,9 +120,10 @@ def expected_code(logits: Tensor) -> Tensor:
     labels = torch.arange(classes, device=logits.device, dtype=torch.float32) / classes
     # A product of matrices: nothing as large as the probabilities is made a second time.
     rows = class_probabilities(logits).permute(0, 2, 3, 4, 1)
-    if rows.is_contiguous():
-        return (rows @ labels)[:, None]
-    return (labels @ rows.permute(0, 4, 1, 2, 3).flatten(2)).view(logits.shape[0], 1, *logits.shape[2:])
+    with torch.autocast(logits.device.type, enabled=False):  # labels lie closer together than bfloat16 can tell
+        if rows.is_contiguous():
+            return (rows @ labels)[:, None]
+        return (labels @ rows.permute(0, 4, 1, 2, 3).flatten(2)).view(logits.shape[0], 1, *logits.shape[2:])
 
 
 def hard_code(logits: Tensor) -> Tensor:

@@ -158,3 +158,13 @@ def test_probabilities_and_code_do_not_depend_on_the_order_of_memory(batch: int,
     labels = torch.arange(7).double().view(1, 7, 1, 1, 1)
     code = expected_code(logits.contiguous(memory_format=order))
     torch.testing.assert_close(code.double(), (expected * labels).sum(dim=1, keepdim=True) / 7, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last_3d])
+def test_the_code_keeps_its_precision_in_mixed_precision(order: torch.memory_format) -> None:
+    logits = 3 * torch.randn(1, 37, 3, 5, 4, generator=torch.Generator().manual_seed(2))
+    expected = expected_code(logits)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = expected_code(logits.contiguous(memory_format=order))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
