@@ -52,7 +52,8 @@ def test_it_lowers_the_loss_and_raises_the_overlap_of_pairs_that_it_never_saw(da
         dataset,
         network=NetworkConfig(channels=4, align_corners=False),
         losses=LossConfig(similarity="mse", similarity_weight=10.0),
-        stages=(Stage(steps=60, learning_rate=1e-3),),
+        # At 1e-3 throughout the seventh digit of the first weights decides where the Dice ends, 0.57 to 0.68.
+        stages=(Stage(steps=60, learning_rate=4e-4), Stage(steps=20, learning_rate=1e-4)),
         validation_every=20,
         validation_pairs=6,
     )
@@ -61,8 +62,8 @@ def test_it_lowers_the_loss_and_raises_the_overlap_of_pairs_that_it_never_saw(da
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
     judged = read_rows(RunFolder(tmp_path / "run").validation)
     assert result.best is not None
-    assert result.best["dice"] > judged[0]["dice"] + 0.04
-    assert judged[-1]["similarity"] > judged[0]["similarity"] + 0.1
+    assert result.best["dice"] > judged[0]["dice"] + 0.08
+    assert judged[-1]["similarity"] > judged[0]["similarity"] + 0.2
     assert all(row["folding_percent"] < 0.5 for row in judged)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autofuse_engine.networks import lean
-from autofuse_engine.networks.small_volumes import convolve_in_halves, is_slow
+from autofuse_engine.networks.small_volumes import convolve_along_depth, convolve_in_halves, is_slow, runs_along_depth
 
 
 class ConvBlock(nn.Module):
@@ -93,6 +93,8 @@ def convolve(x: Tensor, conv: nn.Conv3d) -> Tensor:
             dtype = torch.promote_types(x.dtype, torch.float32)
             bias = None if conv.bias is None else conv.bias.to(dtype)
             return F.conv3d(x.to(dtype), conv.weight.to(dtype), bias, padding=conv.padding)
+    if runs_along_depth(x, conv):
+        return convolve_along_depth(x, conv)
     return convolve_in_halves(x, conv) if is_slow(x, conv) else conv(x)
 
 

@@ -1,8 +1,9 @@
-"""Convolution of a small volume on the CPU, while learning: as two halves, for which PyTorch takes the fast way.
+"""Convolutions on the CPU, while learning, for which PyTorch takes a slow way: small volumes, and kernels along depth.
 
 ``conv3d`` decides by sizes whether oneDNN computes it, forward and backward (torch 2.13: more than one sample, or
 channels x D x H above 20480). Below, its own loops are up to eight times slower on one core. Two overlapping halves
-are two samples. Measured in docs/decisions/0066.
+are two samples. A kernel k x 1 x 1 goes to those loops at any size (it passes for one of 1 x 1): as a kernel k x 1 over
+the planes, each unrolled to a row, it takes a tenth of the time. Measured in docs/decisions/0066.
 """
 
 from __future__ import annotations
@@ -26,6 +27,25 @@ def is_slow(x: Tensor, conv: nn.Conv3d) -> bool:
         and torch.backends.mkldnn.is_available()
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def runs_along_depth(x: Tensor, conv: nn.Conv3d) -> bool:
+    """Whether :func:`convolve_along_depth` is worth the detour: a kernel k x 1 x 1 on the CPU, in float32."""
+    depth, *plane = conv.kernel_size
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and depth > 1
+        and plane == [1, 1]
+        and torch.backends.mkldnn.is_available()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def convolve_along_depth(x: Tensor, conv: nn.Conv3d) -> Tensor:
+    """``conv`` of ``(B, C, D, H, W)``, kernel k x 1 x 1, k odd, zero padding that keeps the size; differentiable."""
+    rows = F.conv2d(x.flatten(3), conv.weight.flatten(3), conv.bias, padding=(conv.kernel_size[0] // 2, 0))
+    return rows.unflatten(3, x.shape[3:])
 
 
 def convolve_in_halves(x: Tensor, conv: nn.Conv3d) -> Tensor:
