@@ -1,8 +1,8 @@
 """Refine one pair: optimise its stationary velocity field, coarse to fine, from zero or from a prediction.
 
 The velocity is the unknown, not a network's weights. Each level takes Adam steps through a Gaussian (a Sobolev
-gradient), integrates by scaling and squaring, looks the moving image up at its own resolution (no second
-interpolation), and adds the smoothness and folding terms.
+gradient), integrates by scaling and squaring (with a gradient of one lookup), looks the moving image up at its own
+resolution (no second interpolation), and adds the smoothness and folding terms.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from autofuse_engine.losses.regularity import folding_penalty, squared_gradient
 from autofuse_engine.losses.similarity import local_ncc, mean_squared_error, mind_ssc
 from autofuse_engine.refinement_labels import LabelDisagreement, Memberships, memberships
 from autofuse_engine.spatial.grid import apply_matrix, voxel_grid
-from autofuse_engine.spatial.integrate import integrate, squarings_for
+from autofuse_engine.spatial.integrate import flow, squarings_for
 from autofuse_engine.spatial.resample import resample
 from autofuse_engine.spatial.smooth import enlarge_field, shrink, smooth, smooth_image
 from autofuse_engine.spatial.warp import compose, sample, warp
@@ -228,7 +228,7 @@ class _Level:
         """Similarity, labels, smoothness and folding of ``(1, 3, ...)`` in voxels of the level."""
         config, between = self.config, self.between
         squarings = squarings_for(velocity.detach(), _LONGEST_FIRST_STEP_VOX)
-        displacement = integrate(velocity, squarings, between=between)
+        displacement = flow(velocity, squarings, between=between)
         between()
         if self.base is not None:
             displacement = compose(displacement, self.base)

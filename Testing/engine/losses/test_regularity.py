@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from autofuse_engine.losses.regularity import folding_penalty, kl_divergence
+from autofuse_engine.losses.regularity import folding_penalty, kl_divergence, squared_gradient
+from autofuse_engine.spatial.jacobian import jacobian_determinant
 from autofuse_engine.training_configs import LossConfig
 
 SHAPE = (5, 6, 7)
@@ -71,6 +72,24 @@ def test_a_mirrored_axis_costs_one_per_cell_whatever_the_axis(axis: int) -> None
     places = torch.arange(SHAPE[axis], dtype=torch.float32)
     field[0, axis] = -2 * places.view([-1 if other == axis else 1 for other in range(3)])
     assert float(folding_penalty(field)) == pytest.approx(1.0)
+
+
+def test_gradients_in_closed_form_are_those_of_the_formulas() -> None:
+    generator = torch.Generator().manual_seed(3)
+    field = (0.4 * torch.randn(2, 3, *SHAPE, generator=generator, dtype=torch.float64)).requires_grad_(True)
+    cells = jacobian_determinant(field)
+    assert 0.1 < float((cells < 0.2).double().mean()) < 0.9, "some cells are below the margin, others are not"
+    folding = torch.relu(0.2 - cells).mean()
+    smoothness = torch.stack([field.diff(dim=axis).square().mean() for axis in (2, 3, 4)]).sum()
+    for found, expected in ((folding_penalty(field, 0.2), folding), (squared_gradient(field), smoothness)):
+        assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+        wanted = torch.autograd.grad(3 * expected, field, retain_graph=True)[0]
+        torch.testing.assert_close(torch.autograd.grad(3 * found, field)[0], wanted)
+
+
+def test_a_field_without_folds_has_no_gradient_of_them() -> None:
+    field = torch.full((1, 3, *SHAPE), 2.0, requires_grad=True)
+    assert float(torch.autograd.grad(folding_penalty(field), field)[0].abs().max()) == 0
 
 
 def test_the_default_weight_of_folding_is_that_of_the_papers_sum() -> None:

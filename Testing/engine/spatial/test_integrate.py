@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from autofuse_engine.spatial.grid import voxel_grid
-from autofuse_engine.spatial.integrate import _halfway, integrate, invert, polish_inverse, squarings_for
+from autofuse_engine.spatial.integrate import _halfway, flow, integrate, invert, polish_inverse, squarings_for
 from autofuse_engine.spatial.jacobian import folding, jacobian_determinant
-from autofuse_engine.spatial.warp import compose, sample
+from autofuse_engine.spatial.warp import compose, sample, warp
 
 SHAPE = (18, 22, 20)
 
@@ -138,6 +138,35 @@ def test_integration_has_the_gradient_of_its_own_formula() -> None:
     generator = torch.Generator().manual_seed(8)
     velocity = (torch.rand(1, 3, 4, 5, 6, generator=generator, dtype=torch.float64) + 0.1).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda v: integrate(v, 2), (velocity,))
+
+
+def test_the_flow_of_a_search_is_the_integral_with_nearly_its_gradient() -> None:
+    velocity = bump(2.0).requires_grad_(True)
+    goal = bump(3.0, seed=1)
+    expected, found = integrate(velocity, 4), flow(velocity, 4)
+    assert torch.equal(found, expected)
+    true, taken = (torch.autograd.grad(((one - goal) ** 2).sum(), velocity)[0] for one in (expected, found))
+    assert float(F.cosine_similarity(taken.flatten(), true.flatten(), dim=0)) > 0.97
+    straight = (2 * (expected - goal)).detach()
+    opposite = warp(straight, 0.5 * velocity.detach())
+    for other in (straight, opposite):  # what is taken must be better than no lookup, and than one the other way
+        assert float((taken - true).norm()) < 0.8 * float((other - true).norm())
+
+
+def test_a_flow_without_squarings_is_the_velocity_with_its_exact_gradient() -> None:
+    velocity = bump(0.3).requires_grad_(True)
+    assert torch.equal(flow(velocity, 0), velocity)
+    weights = bump(1.0, seed=1)
+    assert torch.equal(torch.autograd.grad((flow(velocity, 0) * weights).sum(), velocity)[0], weights)
+
+
+def test_whoever_is_asked_between_the_squarings_of_a_flow_may_stop_it() -> None:
+    def stop() -> None:
+        raise InterruptedError
+
+    for learns in (True, False):
+        with pytest.raises(InterruptedError):
+            flow(bump(1.0).requires_grad_(learns), 3, between=stop)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
