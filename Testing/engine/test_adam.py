@@ -1,9 +1,6 @@
-"""Adam's steps against PyTorch's own, and that a registration does without PyTorch's compiler."""
+"""Adam's steps against PyTorch's own."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -30,20 +27,3 @@ def test_steps_are_those_of_pytorch_bit_for_bit() -> None:
 def test_a_step_without_a_gradient_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a gradient"):
         Adam(torch.zeros(2, requires_grad=True), (0.9, 0.99)).step(0.1)
-
-
-_REGISTER = """
-import sys
-from autofuse_engine.configs import RegistrationConfig
-from autofuse_engine.data.synthetic import make_pair
-from autofuse_engine.registration import register
-
-pair = make_pair(seed=3, shape=(20, 26, 22))
-register(pair.fixed, pair.moving, RegistrationConfig(model="none", initial="centers", refinement_steps=1))
-print("torch._dynamo" in sys.modules)
-"""
-
-
-def test_a_registration_does_not_load_the_compiler() -> None:
-    done = subprocess.run([sys.executable, "-c", _REGISTER], capture_output=True, text=True, encoding="utf-8")
-    assert done.stdout.split() == ["False"], done.stderr

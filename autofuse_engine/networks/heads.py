@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from autofuse_engine.networks.blocks import convolve, convolve_activate_normalise
+from autofuse_engine.networks.initialisation import initialise
 
 
 class FieldHead(nn.Module):
@@ -25,7 +28,7 @@ class FieldHead(nn.Module):
         self.is_displacement = displacement
         for layer, deviation, bias in ((self.mean, 1e-5, 0.0), (self.log_variance, 1e-10, -10.0)):
             if layer is not None:
-                nn.init.normal_(layer.weight, std=deviation)
+                initialise(partial(nn.init.normal_, std=deviation), layer.weight)
                 nn.init.constant_(layer.get_parameter("bias"), bias)
 
     def forward(self, x: Tensor, *, log_variance: bool) -> tuple[Tensor, Tensor | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from autofuse_engine.networks import lean
 from autofuse_engine.networks.blocks import convolve, double
+from autofuse_engine.networks.initialisation import initialise
 
 LEAST_WEIGHT = 1e-6
 LARGEST_PRIOR_WEIGHT = 0.2
@@ -75,13 +77,13 @@ class Conditioning(nn.Module):
         layers: list[nn.Module] = []
         for number in range(self.LAYERS):
             linear = nn.Linear(self.WIDTH if number else 2, self.WIDTH)
-            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            initialise(partial(nn.init.kaiming_normal_, nonlinearity="relu"), linear.weight)
             layers += [linear, nn.ReLU()]
         self.perceptron = nn.Sequential(*layers)
         self.modulations = nn.ModuleList(nn.Linear(self.WIDTH, 2 * width) for width in widths)
         for modulation in self.modulations:
             # Not zero: the perceptron learns from the first step on.
-            nn.init.normal_(modulation.get_parameter("weight"), std=0.01)
+            initialise(partial(nn.init.normal_, std=0.01), modulation.get_parameter("weight"))
             nn.init.zeros_(modulation.get_parameter("bias"))
 
     def forward(self, code: Tensor) -> list[Modulation]:

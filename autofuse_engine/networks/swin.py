@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Literal
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autofuse_engine.networks.blocks import join
+from autofuse_engine.networks.initialisation import initialise
 from autofuse_engine.networks.paths import Path
 
 LEVELS = (1, 2, 3, 4, 3, 2, 1)
@@ -151,7 +152,7 @@ class WindowAttention(nn.Module):
         self.relative_bias = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 3, heads))
         self.query_key_value = nn.Linear(channels, 3 * channels)
         self.projection = nn.Linear(channels, channels)
-        nn.init.trunc_normal_(self.relative_bias, std=0.02)
+        initialise(partial(nn.init.trunc_normal_, std=0.02), self.relative_bias)
 
     def forward(self, x: Tensor, window: Sides, shift: Sides) -> Tensor:
         """Attend.

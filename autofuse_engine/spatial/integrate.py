@@ -133,10 +133,13 @@ def polish_inverse(
             between()
             with torch.enable_grad():
                 looked_up = sample(field, landed)
-            # The derivative of a lookup with respect to the field spreads residuals to the nodes they came from.
             between()
             residual = torch.cat([looked_up[:, :3].detach() + moved, torch.ones_like(moved[:, :1])], dim=1)
-            spread += torch.autograd.grad(looked_up, field, residual)[0]
+            # The derivative of a lookup with respect to the field spreads residuals to the nodes they came from. Of a
+            # scalar: for one that is given the gradient of each value, PyTorch loads sympy, 0.7 seconds.
+            with torch.enable_grad():
+                total = (looked_up * residual).sum()
+            spread += torch.autograd.grad(total, field)[0]
         inverse_vox = inverse_vox - spread[:, :3] / spread[:, 3:].clamp(min=_LEAST_PROBE_WEIGHT)
     return inverse_vox
 
