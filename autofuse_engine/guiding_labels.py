@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from autofuse_engine.data.preprocessing import Grid
@@ -42,20 +43,21 @@ def guiding_labels(
     Returns:
         None where the classes of one image are unknown.
     """
-    probabilities = (None, None)
+    probabilities, classes = (None, None), (None, None)
     if prediction is not None:
         probabilities = (prediction.fixed_probabilities, prediction.moving_probabilities)
+        classes = (prediction.fixed_classes, prediction.moving_classes)
     sides = (None, None) if given is None else (given.fixed, given.moving)
-    found = [
-        _labels(known, side, grid, model_grid, of_model, between)
-        for known, side in zip(probabilities, sides, strict=True)
-    ]
-    fixed, moving = found
+    fixed, moving = (
+        _labels(*known, side, grid, model_grid, of_model, between)
+        for *known, side in zip(probabilities, classes, sides, strict=True)
+    )
     return None if fixed is None or moving is None else (fixed, moving)
 
 
 def _labels(
     probabilities: Tensor | None,
+    classes: Tensor | None,
     given: GivenClasses | None,
     grid: Grid,
     model_grid: Grid,
@@ -65,7 +67,12 @@ def _labels(
     if probabilities is None:
         return None if given is None else given.labels
     left_out = given.classes if given is not None and of_model else ()
-    labels = _most_probable(probabilities, left_out, grid, model_grid, between)
+    lookup = voxel_map(grid.ras_from_ijk, model_grid.ras_from_ijk)
+    same = grid.shape == model_grid.shape and bool(np.allclose(lookup, np.eye(4), atol=1e-6))
+    if same and classes is not None and not left_out:
+        labels = classes[None, None].to(torch.int16)
+    else:
+        labels = _most_probable(probabilities, left_out, grid, None if same else lookup, between)
     if given is not None:
         told = given.labels.to(labels.device, labels.dtype)
         labels = torch.where(told > 0, told if of_model else told + probabilities.shape[1], labels)
@@ -73,18 +80,20 @@ def _labels(
 
 
 def _most_probable(
-    probabilities: Tensor, left_out: tuple[int, ...], grid: Grid, model_grid: Grid, between: Callable[[], None]
+    probabilities: Tensor,
+    left_out: tuple[int, ...],
+    grid: Grid,
+    lookup: NDArray[np.float64] | None,
+    between: Callable[[], None],
 ) -> Tensor:
-    """One class after the other, so that memory holds one of them on the finer grid."""
-    lookup = voxel_map(grid.ras_from_ijk, model_grid.ras_from_ijk)
-    same = grid.shape == model_grid.shape and bool(np.allclose(lookup, np.eye(4), atol=1e-6))
+    """One class after the other, so that memory holds one of them on the finer grid; ``lookup`` None: as they are."""
     best = torch.full((1, 1, *grid.shape), -1.0, device=probabilities.device)
     labels = torch.zeros_like(best, dtype=torch.int16)
     for number in range(probabilities.shape[1]):
         if number in left_out:
             continue
         one = probabilities[:, number : number + 1]
-        one = one if same else resample(one, lookup, grid.shape, continued=True, between=between)
+        one = one if lookup is None else resample(one, lookup, grid.shape, continued=True, between=between)
         better = one > best
         best, labels = torch.where(better, one, best), labels.masked_fill(better, number)
     return labels

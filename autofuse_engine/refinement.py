@@ -277,7 +277,8 @@ class _Level:
                 gained = best_loss - value
                 waited = 0 if gained > _LEAST_GAIN * abs(value) else waited + 1
                 if gained > 0:
-                    best, best_loss = smoothed.detach().clone(), value
+                    kept = smoothed.detach()
+                    best, best_loss = kept.clone() if smoothed is update else kept, value  # Adam changes update in place
                 if step == steps or waited > _PATIENCE:
                     break
                 watch.check_backward(loss)
