@@ -49,8 +49,8 @@ def guiding_labels(
         classes = (prediction.fixed_classes, prediction.moving_classes)
     sides = (None, None) if given is None else (given.fixed, given.moving)
     fixed, moving = (
-        _labels(*known, side, grid, model_grid, of_model, between)
-        for *known, side in zip(probabilities, classes, sides, strict=True)
+        _labels(known, seen, side, grid, model_grid, of_model, between)
+        for known, seen, side in zip(probabilities, classes, sides, strict=True)
     )
     return None if fixed is None or moving is None else (fixed, moving)
 

@@ -277,8 +277,9 @@ class _Level:
                 gained = best_loss - value
                 waited = 0 if gained > _LEAST_GAIN * abs(value) else waited + 1
                 if gained > 0:
-                    kept = smoothed.detach()
-                    best, best_loss = kept.clone() if smoothed is update else kept, value  # Adam changes update in place
+                    best, best_loss = smoothed.detach(), value
+                    if smoothed is update:  # which Adam changes in place
+                        best = best.clone()
                 if step == steps or waited > _PATIENCE:
                     break
                 watch.check_backward(loss)
