@@ -17,6 +17,11 @@ GENERATOR = torch.Generator().manual_seed(7)
 FIXED, MOVING = (torch.softmax(3 * torch.randn(1, 4, *SHAPE, generator=GENERATOR), dim=1) for _ in range(2))
 
 
+def _classes_last_in_memory(probabilities: torch.Tensor) -> torch.Tensor:
+    """The same values, as networks leave them."""
+    return probabilities.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
+
+
 def seen() -> Prediction:
     return Prediction(
         velocity_vox=torch.zeros(1, 3, *SHAPE),
@@ -24,7 +29,7 @@ def seen() -> Prediction:
         gate_means=[],
         fixed_classes=FIXED[0].argmax(dim=0).to(torch.uint8),
         moving_classes=MOVING[0].argmax(dim=0).to(torch.uint8),
-        fixed_probabilities=FIXED,
+        fixed_probabilities=_classes_last_in_memory(FIXED),
         moving_probabilities=MOVING,
     )
 

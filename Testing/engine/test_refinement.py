@@ -134,3 +134,13 @@ def test_it_stops_early_where_there_is_nothing_to_gain() -> None:
     result = refine(same, RefinementConfig(steps=40))
     assert all(level.steps < 40 for level in result.levels)
     assert float(result.velocity_vox.abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("smoothing_vox", [0.0, 1.0])
+def test_steps_that_make_it_worse_leave_the_best_field_alone(smoothing_vox: float) -> None:
+    config = RefinementConfig(steps=3, learning_rate=40.0, smoothing_vox=smoothing_vox, coarsest_side=64)
+    result = refine(pair_of(), config)
+    (level,) = result.levels
+    assert level.steps == 3
+    assert level.loss_best == level.loss_first, "no step of forty voxels makes it better"
+    assert float(result.velocity_vox.abs().max()) == 0
